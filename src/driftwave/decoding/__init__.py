@@ -1,0 +1,1 @@
+"""Decoding behaviour and stimuli from activity. One module, one analysis."""

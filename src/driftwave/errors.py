@@ -1,0 +1,52 @@
+"""What a user is told when an input cannot be used: one sentence with everything needed to mend it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class DriftwaveError(Exception):
+    """A fault the user can mend; the command line prints it without a traceback."""
+
+
+class InputError(DriftwaveError):
+    """A file or setting that cannot be used.
+
+    Parameters
+    ----------
+    file : str or Path
+        The file (or configuration) at fault.
+    field : str
+        The part of it: a path inside the NWB file, a layout key, a column.
+    found, expected : str
+        What is there and what should be.
+    fix : str
+        What to do about it, as an imperative sentence without a full stop.
+    """
+
+    def __init__(
+        self, *, file: str | Path, field: str, found: object, expected: object, fix: str
+    ) -> None:
+        self.file = str(file)
+        self.field = field
+        self.found = str(found)
+        self.expected = str(expected)
+        self.fix = fix
+        super().__init__(
+            f"{self.file}: {field}: found {self.found}, expected {self.expected}; {fix}."
+        )
+
+    def __reduce__(self) -> tuple:
+        # Exceptions with keyword-only arguments do not survive pickling between dask workers.
+        arguments = {
+            "file": self.file,
+            "field": self.field,
+            "found": self.found,
+            "expected": self.expected,
+            "fix": self.fix,
+        }
+        return _rebuild_input_error, (arguments,)
+
+
+def _rebuild_input_error(arguments: dict[str, str]) -> InputError:
+    return InputError(**arguments)

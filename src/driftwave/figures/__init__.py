@@ -1,0 +1,1 @@
+"""Figures. One module with ``draw``, one figure."""

@@ -1,0 +1,1 @@
+"""What models share: training loop, objectives, exact smoothers."""

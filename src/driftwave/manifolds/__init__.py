@@ -1,0 +1,1 @@
+"""Geometry of population activity. One module, one analysis."""

@@ -1,0 +1,1 @@
+"""Latent models. One module, one model."""

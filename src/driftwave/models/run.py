@@ -1,0 +1,82 @@
+"""Fit one model to one recording and write what it gives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from driftwave import registry
+from driftwave.compute import Clock, blas_threads, choose_device
+from driftwave.config import parse_params
+from driftwave.recording import open_recording
+from driftwave.store import atomic_path, provenance, write_tree
+
+
+def fit_and_write(
+    recording_path: str | Path,
+    *,
+    model: str,
+    plugin: str,
+    params: Mapping[str, Any],
+    fit_folder: str | Path,
+    latents_path: str | Path,
+    checkpoint: str | Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int = 1,
+) -> None:
+    """Fit, infer and write: the fitted model into ``fit_folder``, its latents into a store.
+
+    Parameters
+    ----------
+    recording_path : path
+        Recording store.
+    model : str
+        Name the results carry (several models may use one plug-in with other parameters).
+    plugin : str
+        Model plug-in.
+    params : mapping
+        Parameters of the plug-in, checked against its ``Params``.
+    fit_folder, latents_path : path
+        Outputs; each appears whole or not at all.
+    checkpoint : path, optional
+        Scratch folder: an interrupted fit resumes from it. Removed once the fit is written.
+    seed, device, threads
+        As everywhere.
+    """
+    import shutil
+
+    module = registry.load("models", plugin)
+    chosen = parse_params(module, params, model)
+    recording = open_recording(recording_path)
+    with blas_threads(threads):
+        clock = Clock.start()
+        fitted = module.fit(
+            recording,
+            chosen,
+            seed=seed,
+            device=choose_device(device) if hasattr(module, "USES_DEVICE") else "cpu",
+            progress=f"{model} {recording.attrs['session']}",
+            checkpoint=Path(checkpoint) if checkpoint else None,
+        )
+        cost = {"cpu_seconds": clock.cpu_seconds, "wall_seconds": clock.wall_seconds}
+        latents = fitted.infer(recording)
+    latents.attrs.update(
+        model=model,
+        plugin=plugin,
+        session=recording.attrs["session"],
+        params=chosen.model_dump_json(),
+        seed=seed,
+        **{name: round(seconds, 3) for name, seconds in cost.items()},
+    )
+    facts = {"stage": "fit", "model": model, "plugin": plugin, "seed": seed, **cost}
+    facts |= {"params": chosen.model_dump(mode="json"), "recording": str(recording_path)}
+    with atomic_path(fit_folder) as temporary:
+        temporary.mkdir()
+        fitted.save(temporary)
+        (temporary / "provenance.json").write_text(json.dumps(provenance(**facts), indent=1))
+    write_tree(latents, latents_path, facts=facts)
+    if checkpoint and Path(checkpoint).exists():
+        shutil.rmtree(checkpoint)

@@ -1,0 +1,1 @@
+"""Travelling waves in recordings and in latents. One module with ``analyse``, one analysis."""
