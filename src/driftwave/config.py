@@ -29,7 +29,7 @@ class SpikesLayout(Strict):
 
     source: str = Field(
         "units",
-        description="'units' for the Units table, else the path of a TimeSeries of counts (time x unit).",
+        description="'units' for the Units table, else the path of a TimeSeries of counts.",
     )
     where: str | None = Field(
         None, description="pandas query on the units table, e.g. \"location == 'ADN'\"."
@@ -331,7 +331,7 @@ def parse_layout(content: Mapping[str, Any], file: str | Path = "layout") -> Lay
 
 
 def find_layout(name: str, folder: str | Path = "config/layouts") -> Path:
-    """Path of a layout: a YAML path as given, else by name in ``folder``, else from entry points."""
+    """Path of a layout: as given, by name in ``folder``, or from another package's entry points."""
     if name.endswith((".yaml", ".yml")):
         return Path(name)
     path = Path(folder) / f"{name}.yaml"

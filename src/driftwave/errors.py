@@ -1,4 +1,4 @@
-"""What a user is told when an input cannot be used: one sentence with everything needed to mend it."""
+"""What a user is told when an input cannot be used: one sentence, with how to mend it."""
 
 from __future__ import annotations
 

@@ -9,11 +9,11 @@ group          variables (dims)
                schema_version, provenance
 ``units``      (unit): region, x, y, z (mm), rate (Hz), held_out (bool), other columns
 ``spikes``     counts (trial, time, unit) uint16; trial_start (trial) s. attrs: bin_width (s),
-               forward_bins (last bins of a trial, hidden at evaluation), contiguous (bool: trials are
-               abutting windows of one continuous recording)
+               forward_bins (last bins of a trial, hidden at evaluation), contiguous (bool: trials
+               are abutting windows of one continuous recording)
 ``spike_times``time (spike) s, unit (spike)
-``field``      lfp (time, electrode) float32 microvolt; coords electrode, time (s, session clock), x, y, z
-               (mm), good (bool), region, group. attrs: sampling_rate (Hz)
+``field``      lfp (time, electrode) float32 microvolt; coords electrode, time (s, session clock),
+               x, y, z (mm), good (bool), region, group. attrs: sampling_rate (Hz)
 ``behavior``   value (trial, time, feature); coords feature, kind (feature): continuous | circular,
                unit_of_measure (feature)
 ``trials``     condition (trial) int, split (trial): train | valid | test | unused, start (trial) s,
