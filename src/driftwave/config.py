@@ -186,9 +186,8 @@ class Layout(Strict):
 
     def groups(self) -> set[str]:
         """Names of the recording groups this layout yields."""
-        names = {"spikes": self.spikes, "field": self.field, "behavior": self.behavior}
-        names |= {"stimulus": self.stimulus, "truth": self.truth}
-        return {name for name, part in names.items() if part}
+        names = ("spikes", "field", "behavior", "stimulus", "truth")
+        return {name for name in names if getattr(self, name)}
 
 
 class ModelConfig(Strict):
@@ -383,7 +382,7 @@ def load_sessions(path: str | Path) -> list[Session]:
         ) from None
     rows: list[Session] = []
     for number, row in enumerate(csv.DictReader(lines, delimiter="\t"), start=2):
-        extra = row.pop(None, None)  # type: ignore[call-overload]
+        extra = row.pop(None, None)
         if extra:
             raise InputError(
                 file=path,

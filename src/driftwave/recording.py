@@ -111,7 +111,7 @@ def check_recording(tree: xr.DataTree, file: str | Path = "recording") -> None:
                     fix="Make the recording again with `driftwave ingest`",
                 )
     if "trials" in tree.children:
-        found = set(np.unique(tree["trials/split"].values.astype(str)))
+        found = set(np.unique(tree["trials"].dataset["split"].values.astype(str)))
         if not found <= set(SPLITS):
             raise InputError(
                 file=file,
@@ -138,12 +138,12 @@ def require(tree: xr.DataTree, group: str, needed_by: str) -> xr.Dataset:
 
 def trial_mask(tree: xr.DataTree, *splits: str) -> np.ndarray:
     """Boolean mask (trial,) of the trials in the named splits."""
-    return np.isin(tree["trials/split"].values.astype(str), splits)
+    return np.isin(tree["trials"].dataset["split"].values.astype(str), splits)
 
 
 def held_out_units(tree: xr.DataTree) -> np.ndarray:
     """Boolean mask (unit,) of the units that a model may not see at evaluation."""
-    return tree["units/held_out"].values.astype(bool)
+    return tree["units"].dataset["held_out"].values.astype(bool)
 
 
 def forward_bins(tree: xr.DataTree) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
+from cycler import cycler
 
 mpl.use("Agg")
 
@@ -22,7 +24,7 @@ SEQUENTIAL = "viridis"
 DIVERGING = "PuOr"
 CYCLIC = "twilight"
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "figure.dpi": 110,
     "savefig.dpi": 160,
     "font.size": 8,
@@ -34,7 +36,7 @@ STYLE = {
     "legend.frameon": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": mpl.cycler(color=COLOURS),
+    "axes.prop_cycle": cycler(color=COLOURS),
     "lines.linewidth": 1.2,
     "svg.fonttype": "none",
     "svg.hashsalt": "driftwave",
@@ -43,7 +45,7 @@ STYLE = {
 
 
 def new_figure(
-    rows: int = 1, columns: int = 1, *, width: float = 7.0, height: float = 2.6, **options: object
+    rows: int = 1, columns: int = 1, *, width: float = 7.0, height: float = 2.6, **options: Any
 ) -> tuple[Figure, list[Axes]]:
     """A figure in house style with its axes in one flat list; sizes in inches."""
     with plt.rc_context(STYLE):
