@@ -58,7 +58,7 @@ def _logged(command: Callable[..., None]) -> Callable[..., None]:
     def wrapper(*args: Any, log: Path | None, **kwargs: Any) -> None:
         from driftwave.joblog import job_log
 
-        with job_log(log, command.__name__):
+        with job_log(log, click.get_current_context().info_name or ""):
             command(*args, **kwargs)
 
     return wrapper
@@ -263,7 +263,9 @@ _analysis_command("waves", "waves", "Travelling waves in the recording or in a m
 @cli.command()
 @click.argument("name")
 @click.option("--recording", type=PATH, default=None)
-@click.option("--result", "results", multiple=True, help="NAME=PATH of a store the figure needs.")
+@click.option(
+    "--result", "results", multiple=True, help="NAME=PATH of a store or score table it needs."
+)
 @click.option("--out", type=PATH, required=True, help="Path without suffix; png and svg are made.")
 @_logged
 def figure(name: str, recording: Path | None, results: tuple[str, ...], out: Path) -> None:
@@ -271,11 +273,18 @@ def figure(name: str, recording: Path | None, results: tuple[str, ...], out: Pat
     from driftwave import registry
     from driftwave.figures.style import save_figure
     from driftwave.recording import open_recording
-    from driftwave.store import open_dataset
 
     module = registry.load("figures", name)
     tree = open_recording(recording) if recording else None
-    save_figure(module.draw(tree, {k: open_dataset(p) for k, p in _pairs(results).items()}), out)
+    save_figure(module.draw(tree, {k: _open_result(p) for k, p in _pairs(results).items()}), out)
+
+
+def _open_result(path: Path) -> Any:
+    """A store, or a table of scores, as a Dataset."""
+    from driftwave.scores.table import open_scores
+    from driftwave.store import open_dataset
+
+    return open_scores(path) if path.suffix == ".tsv" else open_dataset(path)
 
 
 @cli.command(name="list")
@@ -287,6 +296,26 @@ def list_plugins(kind: str) -> None:
     for plugin in registry.plugins(kind).values():
         paper = f" [{plugin.paper}]" if plugin.paper else ""
         click.echo(f"{plugin.name:24s} {plugin.summary}{paper}")
+
+
+@cli.command()
+@click.option("--config", required=True, help="Configuration file, or its content as JSON.")
+@click.option("--out", type=PATH, required=True, help="Table (tsv); an html page goes beside it.")
+@_logged
+def summary(config: str, out: Path) -> None:
+    """Tell what became of each job of the workflow, from the jobs' logs."""
+    from driftwave.store import write_text
+    from driftwave.summary import as_html, as_tsv, counted, summarise
+    from driftwave.workflow_plan import Plan
+
+    text = config if config.startswith("{") else Path(config).read_text(encoding="utf-8")
+    rows = summarise(Plan.read(_mapping(text)))
+    write_text(out, as_tsv(rows))
+    write_text(out.with_suffix(".html"), as_html(rows))
+    click.echo(f"Jobs: {counted(rows)}.")
+    for row in rows:
+        if row.state == "failed":
+            click.echo(f"  {row.session}: {row.stage} {row.name}: {row.why}")
 
 
 @cli.command()

@@ -24,6 +24,15 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class PositionsLayout(Strict):
+    """Electrode positions."""
+
+    x: str = "rel_x"
+    y: str = "rel_y"
+    z: str | None = None
+    unit: Literal["m", "mm", "um"] = "um"
+
+
 class SpikesLayout(Strict):
     """Where spikes come from."""
 
@@ -40,6 +49,10 @@ class SpikesLayout(Strict):
         description="Share of units a model may not see at evaluation, or a boolean units column.",
     )
     min_rate: float = Field(0.0, ge=0, description="Units below this mean rate (Hz) are left out.")
+    positions: PositionsLayout | None = Field(
+        None,
+        description="Electrode columns that place the units; default those of `field`, if any.",
+    )
 
 
 class TrialsLayout(Strict):
@@ -83,15 +96,6 @@ class BehaviorLayout(Strict):
         0.0, description="Behaviour is read this long (s) after the bin: neural activity leads."
     )
     unit: str | None = Field(None, description="Unit, where the file leaves it empty.")
-
-
-class PositionsLayout(Strict):
-    """Electrode positions."""
-
-    x: str = "rel_x"
-    y: str = "rel_y"
-    z: str | None = None
-    unit: Literal["m", "mm", "um"] = "um"
 
 
 class FieldLayout(Strict):

@@ -17,64 +17,70 @@ _NOT_FOLLOWED = {"driftwave.cli", "driftwave.registry", "driftwave.fingerprint"}
 
 
 @cache
+def _root(package: str) -> Path | None:
+    """Folder that holds a top-level package or module; finding it imports nothing."""
+    spec = importlib.util.find_spec(package)
+    places = list(spec.submodule_search_locations or []) if spec else []
+    if places:
+        return Path(places[0]).parent
+    return Path(spec.origin).parent if spec and spec.origin else None
+
+
+@cache
 def _path(module: str) -> Path | None:
-    try:
-        spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError:
+    # ``find_spec`` of a dotted name imports its parents, and with them torch.
+    package, *rest = module.split(".")
+    root = _root(package)
+    if root is None:
         return None
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        return None
-    return Path(spec.origin)
+    path = root.joinpath(package, *rest)
+    for candidate in (path.with_name(f"{path.name}.py"), path / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def _imported(node: ast.AST) -> list[str]:
+    """Names that an import statement may bring in: modules, and what is taken from them."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+        return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return []
+
+
+def _drop_docstring(node: ast.AST) -> None:
+    """Remove a docstring, so that writing docs does not re-run fits."""
+    body = getattr(node, "body", None)
+    if (
+        isinstance(body, list)
+        and len(body) > 1
+        and isinstance(body[0], ast.Expr)
+        and isinstance(body[0].value, ast.Constant)
+        and isinstance(body[0].value.value, str)
+    ):
+        del body[0]
 
 
 @cache
-def _tree(module: str) -> ast.Module | None:
+def _read(module: str) -> tuple[str, frozenset[str]]:
+    """Digest of a module's code, and the modules of its own package that it imports."""
     path = _path(module)
-    return ast.parse(path.read_text(encoding="utf-8")) if path else None
-
-
-def _without_docstrings(tree: ast.Module) -> str:
-    """Syntax tree as text without docstrings, so that writing docs does not re-run fits."""
-    copy = ast.parse(ast.unparse(tree))
-    for node in ast.walk(copy):
-        body = getattr(node, "body", None)
-        if (
-            isinstance(body, list)
-            and len(body) > 1
-            and isinstance(body[0], ast.Expr)
-            and isinstance(body[0].value, ast.Constant)
-            and isinstance(body[0].value.value, str)
-        ):
-            del body[0]
-    return ast.dump(copy)
-
-
-@cache
-def _digest(module: str) -> str:
-    tree = _tree(module)
-    return hashlib.sha256(_without_docstrings(tree).encode()).hexdigest() if tree else ""
-
-
-@cache
-def _imports(module: str, package: str) -> frozenset[str]:
-    """Modules of ``package`` that ``module`` imports, at any depth of its code."""
-    tree = _tree(module)
-    found: set[str] = set()
-    for node in ast.walk(tree) if tree else ():
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        found.update(n for n in names if n.split(".")[0] == package and _path(n) is not None)
-    return frozenset(found)
+    if path is None:
+        return "", frozenset()
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    package = module.split(".")[0]
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        names.update(n for n in _imported(node) if n.split(".")[0] == package)
+        _drop_docstring(node)
+    digest = hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    return digest, frozenset(name for name in names if _path(name) is not None)
 
 
 @cache
 def fingerprint(module: str) -> str:
     """Hash (16 hex digits) of a module and its import closure within its own top-level package."""
-    package = module.split(".")[0]
     seen: set[str] = set()
     waiting = [module]
     while waiting:
@@ -82,6 +88,6 @@ def fingerprint(module: str) -> str:
         if current in seen or current in _NOT_FOLLOWED:
             continue
         seen.add(current)
-        waiting.extend(_imports(current, package))
-    combined = "".join(f"{name}:{_digest(name)}" for name in sorted(seen))
+        waiting.extend(_read(current)[1])
+    combined = "".join(f"{name}:{_read(name)[0]}" for name in sorted(seen))
     return hashlib.sha256(combined.encode()).hexdigest()[:16]

@@ -137,8 +137,8 @@ def rates_dataset(
             "rate": (("trial", "time", "unit"), rate.astype(np.float32), {"units": "Hz"}),
             "latent": (dims, latent.astype(np.float32), {"units": "arbitrary"}),
         },
-        coords={name: coords[name] for name in ("trial", "time", "unit")}
-        | {"latent": np.arange(latent.shape[-1])},
+        # No labels for the dim `latent`: xarray would mistake the variable of that name for them.
+        coords={name: coords[name] for name in ("trial", "time", "unit")},
         attrs={"bin_width": float(recording["spikes"].attrs["bin_width"])},
     )
     if latent_sd is not None:

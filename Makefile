@@ -1,0 +1,59 @@
+# make help    what there is
+VENV ?= .venv
+DATA ?= ../shared/data
+LOCK := envs/requirements.lock.txt
+READY := $(VENV)/.driftwave
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+
+# Snakemake ends in an error if any job failed; the summary and the report are made all the same,
+# and the error is passed on at the end.
+define run_workflow
+status=0; snakemake $(1) || status=$$?; \
+snakemake $(1) summary --forcerun summary --quiet host progress rules reason || exit 1; \
+snakemake $(1) made --report results/report.html > results/logs/report.txt 2>&1 \
+  || { cat results/logs/report.txt; exit 1; }; \
+echo; echo "Look at  results/report.html   every figure and table, in a browser"; \
+echo "         results/summary.tsv   what became of each job"; \
+echo "         results/<session>/    recording, models, scores, decoding, manifold, waves, figures"; \
+exit $$status
+endef
+
+.PHONY: help demo recordings test check schemas image clean
+
+help:  ## This list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## */\t/' | expand -t 14
+
+demo: $(READY)  ## Simulate, ingest, fit, analyse, draw and report (a few minutes)
+	@$(call run_workflow)
+
+recordings: $(READY)  ## The same for the real recordings in DATA (default ../shared/data)
+	@$(call run_workflow,--configfile config/recordings.yaml --config data_root=$(DATA))
+
+test: $(READY)  ## All tests
+	@$(VENV)/bin/python -c "import nlb_tools" 2> /dev/null \
+	  || $(VENV)/bin/python -m pip install --quiet --no-deps nlb-tools==0.0.4 \
+	  || echo "nlb-tools could not be installed; tests that compare with it are skipped"
+	$(VENV)/bin/python -m pytest
+
+check: $(READY)  ## Linters, formatters and types
+	ruff check . && ruff format --check . && mypy && snakemake --lint
+	snakefmt --check Snakefile workflow
+
+schemas: $(READY)  ## Write workflow/schemas from the configuration's classes
+	$(VENV)/bin/python -m driftwave.schemas workflow/schemas
+
+image:  ## Build the container that snakemake --sdm apptainer runs the jobs in
+	docker build -t driftwave:0.1.0 -f envs/Dockerfile .
+
+clean:  ## Remove results
+	rm -rf results .snakemake
+
+# Debian keeps ensurepip in a package of its own (python3-venv); without it pip installs pip.
+$(READY): $(LOCK) pyproject.toml
+	test -x $(VENV)/bin/python || python3 -m venv $(VENV) \
+	  || { python3 -m venv --clear --without-pip $(VENV) \
+	       && python3 -m pip --python $(VENV)/bin/python install --quiet pip; }
+	@echo "Installing into $(VENV) (once; about 2 GB)"
+	$(VENV)/bin/python -m pip install --quiet -r $(LOCK)
+	$(VENV)/bin/python -m pip install --quiet --no-deps -e .
+	@touch $@

@@ -1,0 +1,35 @@
+from snakemake.utils import min_version
+
+min_version("9.14")
+
+
+# A file given with --configfile replaces the demo's configuration; merged, its models and
+# sessions would be added to those of the demo.
+if not workflow.overwrite_configfiles:
+
+    configfile: "config/config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+# The image of envs/Dockerfile, as `make image` builds it.
+container: "docker-daemon:driftwave:0.1.0"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/ingest.smk"
+include: "workflow/rules/latents.smk"
+include: "workflow/rules/decoding.smk"
+include: "workflow/rules/manifolds.smk"
+include: "workflow/rules/waves.smk"
+include: "workflow/rules/figures.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        PLAN.targets(),
+    message:
+        "All results are made"

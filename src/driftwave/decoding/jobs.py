@@ -1,0 +1,161 @@
+"""Which targets are decoded together, on which trials, against which shuffles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from driftwave.compute import generator
+from driftwave.decoding.features import abutting_runs, history_index, seen_bins
+from driftwave.decoding.folds import Plan, block_folds, grouped_folds, make_plan
+from driftwave.decoding.null import possible_shuffles, shuffled_trials
+from driftwave.decoding.regression import Problem
+from driftwave.decoding.targets import Target
+from driftwave.errors import InputError
+from driftwave.recording import trial_mask
+
+DEFAULT_LAGS = 10
+
+
+@dataclass(frozen=True)
+class Job:
+    """Targets that share their bins, and so their folds and their null.
+
+    Attributes
+    ----------
+    positions : list of int
+        Positions of the targets among all targets.
+    targets : list of Target
+    history : ndarray of int (trial, time, lag)
+    complete : ndarray of bool (trial, time)
+        Bins whose whole history is there.
+    plan : Plan
+    labels : ndarray of int (label, trial)
+        Whose target each trial is given; row 0 its own.
+    """
+
+    positions: list[int]
+    targets: list[Target]
+    history: np.ndarray
+    complete: np.ndarray
+    plan: Plan
+    labels: np.ndarray
+
+    def problem(self, features: np.ndarray) -> Problem:
+        """The regression of these targets on some features (trial, time, dim)."""
+        values = np.stack([target.values for target in self.targets], axis=-1)
+        return Problem(features, self.history, values, self.mask, self.labels)
+
+    @property
+    def mask(self) -> np.ndarray:
+        """Bins used (trial, time)."""
+        return np.isfinite(self.targets[0].values) & self.complete
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How trials are divided and shuffled; see the parameters of the decoder."""
+
+    folds: int
+    gap: int
+    shuffles: int
+    validate_on: str
+    seed: int
+
+
+def chosen_lags(recording: xr.DataTree, wanted: int | None) -> int:
+    """Bins of history: as wanted, or the default, which spares short trials.
+
+    Raises
+    ------
+    InputError
+        No stretch of seen bins is that long.
+    """
+    runs = abutting_runs(recording)
+    bins = seen_bins(recording)
+    separate = len(np.unique(runs)) == len(runs)
+    lags = wanted or (min(DEFAULT_LAGS, max(1, bins // 4)) if separate else DEFAULT_LAGS)
+    longest = int(np.bincount(runs).max()) * bins
+    if lags > longest:
+        raise InputError(
+            file=recording.attrs["session"],
+            field="decoding.params.lags",
+            found=f"{lags} bins of history",
+            expected=f"at most the {longest} bins that are seen without a break",
+            fix="Lower `lags`",
+        )
+    return lags
+
+
+def regression_jobs(
+    recording: xr.DataTree, targets: list[Target], varying: list[int], lags: int, scheme: Scheme
+) -> Iterator[Job]:
+    """Group the varying targets by the bins in which they are there."""
+    by_bin = history_index(abutting_runs(recording), seen_bins(recording), lags)
+    trials = len(by_bin[0])
+    by_trial = np.arange(trials)[:, None, None], np.ones((trials, 1), bool)
+    groups: dict[tuple[str, bytes], list[int]] = {}
+    for i in varying:
+        key = (targets[i].per, np.isfinite(targets[i].values).tobytes())
+        groups.setdefault(key, []).append(i)
+    for positions in groups.values():
+        chosen = [targets[i] for i in positions]
+        history, complete = by_bin if chosen[0].per == "bin" else by_trial
+        there = (np.isfinite(chosen[0].values) & complete).any(axis=1)
+        plan, labels = plan_and_labels(recording, there, scheme, what=chosen[0].feature)
+        yield Job(positions, chosen, history, complete, plan, labels)
+
+
+def plan_and_labels(
+    recording: xr.DataTree, there: np.ndarray, scheme: Scheme, *, what: str
+) -> tuple[Plan, np.ndarray]:
+    """Folds, test split and label shuffles of the trials in which a target is there.
+
+    Parameters
+    ----------
+    recording : DataTree
+    there : ndarray of bool (trial,)
+    scheme : Scheme
+    what : str
+        Name of the target, for the error.
+
+    Raises
+    ------
+    InputError
+        Too few trials for three folds and the gap around them.
+    """
+    contiguous = bool(recording["spikes"].attrs.get("contiguous", False))
+    gap = scheme.gap if contiguous else 0
+    fit = trial_mask(recording, "train", "valid") & there
+    test = trial_mask(recording, "test") & there
+    pool = fit | test if scheme.validate_on == "all" else fit
+    strata = recording["trials"].dataset["condition"].values[pool]
+    folds = min(scheme.folds, len(strata))
+    possible = possible_shuffles(int((pool | test).sum()), contiguous=contiguous, gap=gap)
+    plan = None
+    if folds >= 3 and possible:
+        rng = generator(scheme.seed, "decoding folds")
+        fold = np.full(len(there), -1)
+        fold[pool] = (
+            block_folds(len(strata), folds) if contiguous else grouped_folds(strata, folds, rng)
+        )
+        plan = make_plan(fold, fit, test, gap)
+    if plan is None or not plan.trainable:
+        raise InputError(
+            file=recording.attrs["session"],
+            field=what,
+            found=f"{len(strata)} trials that have it",
+            expected=f"enough for 3 folds with a gap of {gap} trials either side",
+            fix="Use more trials or shorter windows in the layout, or fewer folds or a smaller gap",
+        )
+    labels = shuffled_trials(
+        pool | test,
+        int(min(scheme.shuffles, possible)),
+        contiguous=contiguous,
+        gap=gap,
+        rng=generator(scheme.seed, "decoding shuffles"),
+    )
+    return plan, labels

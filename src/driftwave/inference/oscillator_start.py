@@ -1,0 +1,188 @@
+"""Where the oscillators' EM starts: spectral peaks above the 1/f background, and their maps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.signal import find_peaks
+
+from driftwave.inference.oscillator_em import Bounds, Oscillators
+
+SEGMENT_SECONDS = 2.0
+START_BANDWIDTH = 2.0
+SLOWEST, FASTEST = 0.3, 3.0
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Segment-wise Fourier coefficients of a field.
+
+    Attributes
+    ----------
+    frequency : ndarray (frequency,)
+        Hz.
+    coefficients : ndarray, complex (segment, frequency, channel)
+        Scaled so that the mean of |.|^2 over segments is the one-sided power density (per Hz).
+    """
+
+    frequency: np.ndarray
+    coefficients: np.ndarray
+
+    @property
+    def power(self) -> np.ndarray:
+        """Welch's power density (frequency, channel)."""
+        return np.mean(np.abs(self.coefficients) ** 2, axis=0)
+
+    def cross_spectrum(self, low: float, high: float) -> np.ndarray:
+        """Cross-spectral density (channel, channel), averaged from ``low`` to ``high`` (Hz)."""
+        inside = (self.frequency >= low) & (self.frequency <= high)
+        if not inside.any():
+            inside[np.argmin(np.abs(self.frequency - (low + high) / 2))] = True
+        flat = self.coefficients[:, inside].reshape(-1, self.coefficients.shape[-1])
+        return flat.T @ flat.conj() / len(flat)
+
+
+def spectrum(data: np.ndarray, rate: float, highest: float, most: int = 200) -> Spectrum:
+    """Hann-tapered half-overlapping segments of 2 s (shorter for a short recording).
+
+    Parameters
+    ----------
+    data : ndarray (time, channel)
+    rate, highest : float
+        Sampling rate, and the highest frequency kept, Hz.
+    most : int
+        At most so many segments, spread over the recording.
+    """
+    length = max(8, min(int(SEGMENT_SECONDS * rate), len(data) // 4))
+    starts = np.arange(0, len(data) - length + 1, length // 2)
+    if len(starts) > most:
+        starts = starts[np.linspace(0, len(starts) - 1, most).astype(int)]
+    window = np.hanning(length + 1)[:-1].astype(np.float32)
+    frequency = np.fft.rfftfreq(length, 1 / rate)
+    kept = frequency <= highest
+    scale = np.sqrt(2 / (rate * np.square(window).sum()))
+    parts = []
+    for start in starts:
+        segment = data[start : start + length]
+        segment = (segment - segment.mean(0)) * window[:, None]
+        parts.append(np.fft.rfft(segment, axis=0)[kept].astype(np.complex64) * np.float32(scale))
+    return Spectrum(frequency[kept], np.array(parts))
+
+
+def flatten(frequency: np.ndarray, logarithm: np.ndarray) -> np.ndarray:
+    """Log-power above a smooth background, natural log units.
+
+    The background is a parabola in log-log coordinates (1/f with a bend towards a noise floor),
+    fitted by least squares in which points above it count little, so that peaks do not lift it.
+    """
+    position = np.log(frequency / np.sqrt(frequency[0] * frequency[-1]))
+    design = np.stack([np.ones_like(position), position, position**2], axis=1)
+    # Evenly spaced frequencies crowd at the high end of a logarithmic axis.
+    density = 1 / frequency
+    weight = density
+    for _ in range(50):
+        root = np.sqrt(weight)
+        fit = np.linalg.lstsq(design * root[:, None], logarithm * root, rcond=None)[0]
+        above = logarithm - design @ fit
+        weight = density * np.where(above > 0, 0.05, 1.0)
+    return above
+
+
+def spectral_peaks(found: Spectrum, band: tuple[float, float], prominence: float) -> np.ndarray:
+    """Frequencies (Hz) of peaks of the mean log-spectrum inside the band, strongest first.
+
+    Parameters
+    ----------
+    found : Spectrum
+    band : tuple of float
+        Hz.
+    prominence : float
+        dB by which a peak must stand out from the flattened spectrum on both sides.
+    """
+    frequency, above = _flat_spectrum(found, band)
+    decibel = 10 / np.log(10) * above
+    peaks, facts = find_peaks(decibel, prominence=prominence)
+    inside = (frequency[peaks] >= band[0]) & (frequency[peaks] <= band[1])
+    order = np.argsort(-facts["prominences"][inside], kind="stable")
+    return _refined(frequency, above, peaks[inside][order])
+
+
+def _flat_spectrum(found: Spectrum, band: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    wide = (found.frequency >= max(0.5 * band[0], 0.5)) & (found.frequency <= 1.3 * band[1])
+    frequency, power = found.frequency[wide], found.power[wide]
+    above = flatten(frequency, np.log(power).mean(1))
+    padded = np.pad(above, 1, mode="edge")
+    return frequency, (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
+
+
+def _refined(frequency: np.ndarray, above: np.ndarray, peaks: np.ndarray) -> np.ndarray:
+    """Frequency at the vertex of the parabola through each peak and its neighbours."""
+    left, centre, right = above[peaks - 1], above[peaks], above[peaks + 1]
+    shift = 0.5 * (left - right) / (left - 2 * centre + right)
+    return frequency[peaks] + shift * (frequency[1] - frequency[0])
+
+
+def further_frequencies(
+    found: Spectrum, band: tuple[float, float], known: np.ndarray, count: int
+) -> np.ndarray:
+    """``count`` more starting frequencies (Hz): the highest flattened power away from the others."""
+    frequency, above = _flat_spectrum(found, band)
+    inside = (frequency >= band[0]) & (frequency <= band[1])
+    frequency, above = frequency[inside], above[inside]
+    chosen = list(known)
+    apart = min(2.0, (band[1] - band[0]) / (2 * (len(known) + count)))
+    for _ in range(count):
+        free = np.ones(len(frequency), bool)
+        for taken in chosen:
+            free &= np.abs(frequency - taken) >= apart
+        candidates = np.where(free, above, -np.inf)
+        chosen.append(float(frequency[np.argmax(candidates)]))
+    return np.array(chosen[len(known) :])
+
+
+def first_guess(
+    found: Spectrum, frequencies: np.ndarray, slow: int, rate: float, bounds: Bounds
+) -> Oscillators:
+    """Loadings from the leading eigenvectors of cross-spectra at the peaks and below the band.
+
+    At an oscillator's frequency the cross-spectrum is c c* times a Lorentzian of the start
+    bandwidth (full width at half maximum), whose height is 2 / (pi width) times the variance.
+
+    Parameters
+    ----------
+    found : Spectrum
+        Of channels with unit variance.
+    frequencies : ndarray (oscillator,)
+        Hz.
+    slow : int
+        Number of slow factors.
+    rate : float
+        Hz.
+    bounds : Bounds
+    """
+    columns = []
+    for f in frequencies:
+        values, vectors = np.linalg.eigh(found.cross_spectrum(f - 0.6, f + 0.6))
+        variance = values[-1] * np.pi * START_BANDWIDTH / 2
+        c = vectors[:, -1] * np.sqrt(variance)
+        columns += [c.real, -c.imag]
+    if slow:
+        background = found.cross_spectrum(found.frequency[1], FASTEST).real
+        values, vectors = np.linalg.eigh(background)
+        for j in range(slow):
+            strength = max(values[-1 - j % len(values)], 0) * FASTEST
+            columns.append(vectors[:, -1 - j % len(values)] * np.sqrt(strength))
+    loading = np.stack(columns, axis=1).astype(np.float64)
+    share = np.square(loading).sum(1)
+    # The guess must leave noise on every channel: loadings may take at most 80 % of its variance.
+    loading *= np.sqrt(np.minimum(1, 0.8 / np.maximum(share, 1e-12)))[:, None]
+    corners = np.geomspace(SLOWEST, FASTEST, slow) if slow > 1 else np.full(slow, 1.0)
+    damping = max(np.exp(-np.pi * START_BANDWIDTH / rate), bounds.least_damping)
+    return Oscillators(
+        angle=np.clip(2 * np.pi * frequencies / rate, *bounds.angle),
+        damping=np.full(len(frequencies), damping),
+        slow_damping=np.exp(-2 * np.pi * corners / rate),
+        loading=loading,
+        noise=1 - np.square(loading).sum(1),
+    )

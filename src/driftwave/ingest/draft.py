@@ -1,0 +1,231 @@
+"""A first layout drafted from what a file holds: a guess to be edited, but one that loads."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pynwb
+import yaml
+
+from driftwave.config import PositionsLayout, parse_layout
+from driftwave.ingest.electrodes import positions_mm
+from driftwave.ingest.file import NwbFile
+from driftwave.ingest.series import length
+from driftwave.ingest.split import SPELLINGS
+from driftwave.ingest.tables import table_frame
+
+_BIN_WIDTH = 0.02
+_MOST_CONDITIONS = 64
+
+
+def draft_layout(file: NwbFile) -> str:
+    """Draft a layout, as commented YAML.
+
+    Raises
+    ------
+    InputError
+        If the file holds neither spikes nor a field signal.
+    """
+    spikes, bin_width = _spikes(file)
+    field = _field(file)
+    if not spikes and not field:
+        raise file.fault(
+            "contents",
+            f"neither units with spike times, nor counts, nor an ElectricalSeries among "
+            f"{sorted(file.series_paths)}",
+            "spikes or a field signal",
+            "Use another file; imaging is not read yet",
+        )
+    name = re.sub(r"[^A-Za-z0-9_\-]+", "_", file.path.stem).strip("_") or "layout"
+    lines = [
+        "# A first layout by `driftwave inspect`: every line is a guess, to be checked.",
+        f"name: {name}",
+        f"description: {file.path.name}",
+    ]
+    if spikes:
+        lines += [
+            f"bin_width: {bin_width:.6g}        # s",
+            "forward: 0.0           # s at the end of each trial, hidden from models at evaluation",
+            *spikes,
+            *_cuts(file, bin_width),
+        ]
+    lines += field
+    text = "\n".join(lines) + "\n"
+    parse_layout(yaml.safe_load(text), Path("drafted layout"))
+    return text
+
+
+def _quoted(path: str) -> str:
+    return f'"{path}"' if re.search(r"[:#\[\]{},&*?|<>=!%@`\\'\"]|^\s|\s$", path) else path
+
+
+def _spikes(file: NwbFile) -> tuple[list[str], float]:
+    units = file.nwbfile.units
+    if units is not None and "spike_times" in units.colnames:
+        lines = ["spikes:", "  source: units"]
+        places = [n for n in ("location", "region", "brain_area") if n in units.colnames]
+        if places:
+            lines.append(f"  region: {places[0]}")
+        lines.append("  held_out: 0.2          # share of units hidden at evaluation")
+        return lines, _BIN_WIDTH
+    for path in sorted(file.series_paths):
+        series = file.nwbfile.objects[file.series_paths[path]]
+        unit = (series.unit or "").lower()
+        counts = "count" in path.lower() or unit in ("spikes", "counts", "count")
+        shape = getattr(series.data, "shape", ())
+        if counts and len(shape) == 2 and series.rate:
+            width = 1 / float(series.rate)
+            lines = [
+                "spikes:",
+                f"  source: {_quoted(path)}   # counts in bins of {width:.6g} s",
+                "  held_out: 0.2          # share of units hidden at evaluation",
+            ]
+            return lines, width
+    return [], _BIN_WIDTH
+
+
+def _cuts(file: NwbFile, bin_width: float) -> list[str]:
+    """Trials or windows, stimulus, split and behaviour."""
+    behavior, span = _behavior(file)
+    table = _trial_table(file)
+    if table is None:
+        seconds = max(2.0, 50 * bin_width)
+        lines = [
+            "windows:",
+            f"  length: {round(seconds / bin_width) * bin_width:.6g}            # s",
+        ]
+        if span is not None:
+            lines += [
+                f"  start: {span[0]:.6g}           # s; where all behaviour below is recorded",
+                f"  stop: {span[1]:.6g}",
+            ]
+        return lines + behavior
+    return _trials(*table, bin_width) + behavior
+
+
+def _trial_table(file: NwbFile) -> tuple[str, pd.DataFrame] | None:
+    tables = {table.name: table for table in (file.nwbfile.intervals or {}).values()}
+    if file.nwbfile.trials is not None:
+        return "trials", table_frame(file, file.nwbfile.trials)[0]
+    named = [n for n in sorted(tables) if re.search("trial|encod|recogn|presentation", n)]
+    for name in named:
+        if len(tables[name]) >= 10:
+            return f"intervals/{name}", table_frame(file, tables[name])[0]
+    return None
+
+
+def _trials(path: str, frame: pd.DataFrame, bin_width: float) -> list[str]:
+    lasting = (frame["stop_time"] - frame["start_time"]).to_numpy(dtype=float)
+    # Most trials should be whole; a few very short ones must not dictate the window.
+    seconds = min(float(np.nanpercentile(lasting, 5)), 60.0)
+    bins = max(5, int(np.floor(seconds / bin_width + 1e-6)))
+    events = [
+        name
+        for name in map(str, frame.columns)
+        if name.endswith("_time") and name not in ("start_time", "stop_time")
+    ]
+    lines = [
+        "trials:",
+        f"  table: {path}",
+        "  align: start_time" + (f"      # or {', '.join(events)}" if events else ""),
+        f"  window: [0.0, {bins * bin_width:.6g}]   # s; trials last "
+        f"{np.nanmin(lasting):.4g} to {np.nanmax(lasting):.4g} s",
+    ]
+    factors = _factors(frame)
+    if factors:
+        lines.append(
+            f"  condition: [{_quoted(factors[0])}]"
+            + (f"   # or {', '.join(factors[1:])}" if factors[1:] else "")
+        )
+        lines += ["stimulus:", f"  columns: [{', '.join(map(_quoted, factors))}]"]
+        angles = [n for n in factors if re.search("direction|orientation|angle", n)]
+        if angles and pd.api.types.is_numeric_dtype(frame[angles[0]]):
+            period = 180 if "orientation" in angles[0] else 360
+            lines.append(f"  circular: {{{_quoted(angles[0])}: {period}}}")
+    words = set(frame["split"].astype(str).str.lower()) if "split" in frame else set()
+    # A column without test trials (train and validation only) would leave nothing to score on.
+    if words <= set(SPELLINGS) and {"train", "test"} <= words:
+        lines += ["split:", "  column: split"]
+    return lines
+
+
+def _factors(frame: pd.DataFrame) -> list[str]:
+    """Columns with few distinct values, likeliest condition first."""
+    found = []
+    for name in map(str, frame.columns):
+        if name in ("id", "split") or name.endswith("_time"):
+            continue
+        distinct = frame[name].nunique()
+        if 2 <= distinct <= min(_MOST_CONDITIONS, len(frame) // 3):
+            found.append(name)
+    likely = re.compile("condition|direction|orientation|stim|type|target|image|clip", re.I)
+    return sorted(found, key=lambda name: not likely.search(name))
+
+
+def _behavior(file: NwbFile) -> tuple[list[str], tuple[float, float] | None]:
+    """Behaviour series as layout lines, and the times they all cover."""
+    lines: list[str] = []
+    spans: list[tuple[float, float]] = []
+    taken: set[str] = set()
+    for path in sorted(file.series_paths):
+        series = file.nwbfile.objects[file.series_paths[path]]
+        behavioral = path.startswith("processing/behavior/") or isinstance(
+            series, pynwb.behavior.SpatialSeries
+        )
+        shape = getattr(series.data, "shape", ())
+        if not behavioral or not 1 <= len(shape) <= 2 or length(series) < 10:
+            continue
+        name = re.sub(r"[^A-Za-z0-9_\-]+", "_", path.split("/")[-1]).strip("_") or "behavior"
+        name = name if name not in taken else "_".join(path.split("/")[-2:])
+        taken.add(name)
+        lines += [f"  - name: {name}", f"    series: {_quoted(path)}"]
+        if "rad" in (series.unit or "").lower().split("/")[0] and "direction" in path.lower():
+            lines.append("    kind: circular")
+        if not (series.unit or "").strip():
+            lines.append("    unit: not stated       # the file leaves it empty")
+        spans.append(_span(series))
+    if not lines:
+        return [], None
+    start, stop = max(s[0] for s in spans), min(s[1] for s in spans)
+    return ["behavior:", *lines], ((start, stop) if stop > start else None)
+
+
+def _span(series: pynwb.TimeSeries) -> tuple[float, float]:
+    if series.timestamps is not None:
+        return float(series.timestamps[0]), float(series.timestamps[-1])
+    start = float(series.starting_time or 0.0)
+    return start, start + length(series) / float(series.rate)
+
+
+def _field(file: NwbFile) -> list[str]:
+    electrical = [
+        path
+        for path in sorted(file.series_paths)
+        if isinstance(file.nwbfile.objects[file.series_paths[path]], pynwb.ecephys.ElectricalSeries)
+    ]
+    if not electrical:
+        return []
+    chosen = next((p for p in electrical if re.search("LFP|ecog", p, re.I)), electrical[0])
+    others = [p for p in electrical if p != chosen]
+    lines = ["field:", f"  series: {_quoted(chosen)}"]
+    if others:
+        lines[-1] += f"   # or {', '.join(others)}"
+    lines.append(_positions(file))
+    series = file.nwbfile.objects[file.series_paths[chosen]]
+    if series.rate and float(series.rate) > 2000:
+        lines.append("  rate: 1000             # Hz, after a low-pass")
+    return lines
+
+
+def _positions(file: NwbFile) -> str:
+    frame, _ = table_frame(file, file.nwbfile.electrodes)
+    for x, y in (("rel_x", "rel_y"), ("x", "y")):
+        if x in frame and y in frame:
+            places = positions_mm(file, frame, PositionsLayout(x=x, y=y), "field.positions")
+            plane = np.stack([places["x"], places["y"]], axis=1)
+            if np.isfinite(plane).all() and len(np.unique(plane, axis=0)) == len(plane):
+                return f"  positions: {{x: {x}, y: {y}, unit: um}}   # check the unit"
+    return "  positions: null        # no distinct positions in the electrodes table"

@@ -1,0 +1,91 @@
+"""Electrodes: positions in mm, regions, and which are good."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from driftwave.config import FieldLayout, PositionsLayout
+from driftwave.ingest.file import NwbFile
+from driftwave.ingest.tables import column, flags
+
+_MILLIMETRES = {"m": 1e3, "mm": 1.0, "um": 1e-3}
+
+
+def positions_mm(
+    file: NwbFile, frame: pd.DataFrame, layout: PositionsLayout, field: str
+) -> dict[str, np.ndarray]:
+    """x, y and z (electrode,) in mm; z is 0 where the layout names no column for it."""
+    found = {}
+    for axis in ("x", "y", "z"):
+        name = getattr(layout, axis)
+        if name is None:
+            found[axis] = np.zeros(len(frame))
+            continue
+        values = pd.to_numeric(
+            column(file, frame, name, f"{field}.{axis}", "electrodes"), errors="coerce"
+        )
+        found[axis] = values.to_numpy(dtype=float) * _MILLIMETRES[layout.unit]
+    return found
+
+
+def marked_good(file: NwbFile, layout: FieldLayout, frame: pd.DataFrame) -> np.ndarray:
+    """Electrodes that neither the layout's column nor its list marks bad, bool (electrode,)."""
+    good = np.ones(len(frame), dtype=bool)
+    if layout.good is not None:
+        good = flags(
+            file, column(file, frame, layout.good, "field.good", "electrodes"), "field.good"
+        )
+    unknown = sorted(set(layout.bad_electrodes) - set(frame["id"]))
+    if unknown:
+        raise file.fault(
+            "field.bad_electrodes",
+            f"ids {unknown}",
+            f"ids of the series' electrodes, {_brief(frame['id'])}",
+            "Mend `field.bad_electrodes` in the layout",
+        )
+    return good & ~frame["id"].isin(layout.bad_electrodes).to_numpy()
+
+
+def check_positions(
+    file: NwbFile, ids: np.ndarray, positions: dict[str, np.ndarray], good: np.ndarray
+) -> None:
+    """Good electrodes must each have a position of their own.
+
+    Raises
+    ------
+    InputError
+        Naming the electrodes without a position, or two that share one.
+    """
+    place = np.stack([positions[axis] for axis in ("x", "y", "z")], axis=1)
+    missing = good & ~np.isfinite(place).all(axis=1)
+    advice = "Mend the positions, list all but one of them in `field.bad_electrodes`"
+    if missing.any():
+        raise file.fault(
+            "electrode positions",
+            f"none for electrodes {_brief(ids[missing])}",
+            "a position for each good electrode",
+            "List them in `field.bad_electrodes`, or set `field.positions: null`",
+        )
+    # A nanometre: positions are written with rounding errors, never that close on purpose.
+    _, group, size = np.unique(
+        np.round(place[good], 6), axis=0, return_inverse=True, return_counts=True
+    )
+    shared = np.flatnonzero(size > 1)
+    if len(shared):
+        first = ids[good][group.ravel() == shared[0]]
+        where = place[good][group.ravel() == shared[0]][0]
+        more = f" (and {len(shared) - 1} more places)" if len(shared) > 1 else ""
+        raise file.fault(
+            "electrode positions",
+            f"electrodes {_brief(first)} all at x {where[0]:g}, y {where[1]:g}, z {where[2]:g} mm"
+            + more,
+            "a position of its own for each good electrode",
+            advice + ", or set `field.positions: null`",
+        )
+
+
+def _brief(ids: object) -> str:
+    listed = [int(i) for i in np.asarray(ids)]
+    shown = ", ".join(map(str, listed[:8]))
+    return f"[{shown}{', ...' if len(listed) > 8 else ''}]"

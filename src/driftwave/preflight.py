@@ -1,0 +1,197 @@
+"""Checks of every configured name and file before the first job starts.
+
+Snakemake says "Nothing to be done" when an output exists although its input cannot be made, so a
+mistyped name or a deleted file would otherwise leave stale results unnoticed.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib.util
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from driftwave import registry
+from driftwave.errors import DriftwaveError, InputError
+from driftwave.workflow_plan import ANALYSES, FIGURES, RECORDING, SIMULATED, Plan
+
+_SHOWN = 10
+
+
+def checked_plan(content: Mapping[str, Any], file: str | Path = "config") -> Plan:
+    """Read a configuration and check every name and file in it.
+
+    Parameters
+    ----------
+    content : mapping
+        The configuration as Snakemake hands it over.
+    file : str or Path
+        Where it was read from, for messages.
+
+    Raises
+    ------
+    DriftwaveError
+        One sentence per problem, each naming the file and key.
+    """
+    plan = Plan.read(content, file)
+    found = list(problems(plan, file))
+    if found:
+        more = [f"... and {len(found) - _SHOWN} more."] if len(found) > _SHOWN else []
+        raise DriftwaveError("\n".join([*map(str, found[:_SHOWN]), *more]))
+    return plan
+
+
+def problems(plan: Plan, file: str | Path = "config") -> Iterator[DriftwaveError]:
+    """All problems of a plan, as errors ready to be raised."""
+    config = plan.config
+    for name, simulation in config.simulations.items():
+        key = f"simulations.{name}"
+        yield from _plugin(
+            file, f"{key}.simulator", "simulators", simulation.simulator, simulation.params, key
+        )
+    for name, model in config.models.items():
+        key = f"models.{name}"
+        field = f"{key}.plugin" if model.plugin else key
+        yield from _plugin(file, field, "models", plan.plugin_of(name), model.params, key)
+        if name == RECORDING:
+            yield InputError(
+                file=file,
+                field=key,
+                found=f"a model named {RECORDING!r}",
+                expected="any other name, since results use it for the recording itself",
+                fix="Rename the model",
+            )
+    for stage, (kind, key) in ANALYSES.items():
+        analysis = plan.analysis(stage)
+        yield from _plugin(file, f"{key}.plugin", kind, analysis.plugin, analysis.params, key)
+    for figure in FIGURES:
+        yield from _plugin(file, "figures", "figures", figure, {}, "figures")
+    made = {path for job in plan.simulations() for path in job.outputs}
+    for session in plan.sessions:
+        yield from _session(plan, session, made)
+
+
+def _plugin(
+    file: str | Path, field: str, kind: str, name: str, params: Mapping[str, Any], key: str
+) -> Iterator[InputError]:
+    """An unknown plug-in, or parameters that it does not have."""
+    known = registry.plugins(kind)
+    if name not in known:
+        yield InputError(
+            file=file,
+            field=field,
+            found=f"{name!r}, which is no {kind} plug-in",
+            expected=f"one of {sorted(known)}",
+            fix=_suggestion(name, known),
+        )
+        return
+    if kind == "models" and known[name].observes not in ("spikes", "field"):
+        yield InputError(
+            file=known[name].module,
+            field="OBSERVES",
+            found=repr(known[name].observes),
+            expected="'spikes' or 'field'",
+            fix="Set the constant at the top of the module",
+        )
+    fields = parameter_names(known[name].module)
+    for parameter in params:
+        if fields is not None and parameter not in fields:
+            yield InputError(
+                file=file,
+                field=f"{key}.params.{parameter}",
+                found=f"a parameter that {name!r} does not have",
+                expected=f"one of {sorted(fields)}",
+                fix=_suggestion(parameter, fields),
+            )
+
+
+def _session(plan: Plan, session: str, made: Iterable[str]) -> Iterator[DriftwaveError]:
+    """A missing layout or NWB file, or models and stages that the layout cannot serve."""
+    row, table = plan.sessions[session], plan.config.sessions
+    if session == SIMULATED:
+        yield InputError(
+            file=table,
+            field=f"session {session}",
+            found=f"a session named {SIMULATED!r}",
+            expected="any other name, since simulated files are kept under it",
+            fix="Rename the session",
+        )
+    nwb = plan.nwb(session)
+    if str(Path(nwb)) not in {str(Path(path)) for path in made} and not Path(nwb).is_file():
+        yield InputError(
+            file=table,
+            field=f"nwb of session {session}",
+            found=f"no file {nwb}",
+            expected="an NWB file, or one that `simulations` makes",
+            fix="Mend the path, `data_root` or the name of the simulation",
+        )
+    try:
+        layout = plan.layout(session)
+    except DriftwaveError as error:
+        yield error
+        return
+    groups = layout.groups()
+    for model in row.models or ():
+        observes = plan.observes_of.get(model, "")
+        if model not in plan.config.models:
+            yield InputError(
+                file=table,
+                field=f"models of session {session}",
+                found=repr(model),
+                expected=f"some of {sorted(plan.config.models)}, the models of the configuration",
+                fix=_suggestion(model, plan.config.models),
+            )
+        elif observes and observes not in groups:
+            yield InputError(
+                file=table,
+                field=f"models of session {session}",
+                found=f"{model!r}, which observes {observes}",
+                expected=f"models of {sorted(groups & {'spikes', 'field'})}, "
+                f"which layout {row.layout!r} yields",
+                fix="Remove the model, or add the group to the layout",
+            )
+    for stage in row.stages or ():
+        if stage in ANALYSES and not plan.can(session, stage):
+            yield InputError(
+                file=table,
+                field=f"stages of session {session}",
+                found=repr(stage),
+                expected=f"stages that the groups {sorted(groups)} of layout {row.layout!r} allow",
+                fix="Remove the stage, or add the group to the layout",
+            )
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"Did you mean {close[0]!r}" if close else "Mend or remove the name"
+
+
+@cache
+def parameter_names(module: str) -> frozenset[str] | None:
+    """Names of a plug-in's parameters, read from its source; None if they cannot be told.
+
+    Only a ``Params`` class that derives from nothing but pydantic's BaseModel tells all its fields.
+    """
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+        return None
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == "Params":
+            if [ast.unparse(base).split(".")[-1] for base in node.bases] != ["BaseModel"]:
+                return None
+            names = [n.target.id for n in node.body if _is_field(n)]  # type: ignore[attr-defined]
+            return frozenset(names)
+    return None
+
+
+def _is_field(node: ast.stmt) -> bool:
+    return (
+        isinstance(node, ast.AnnAssign)
+        and isinstance(node.target, ast.Name)
+        and not ast.unparse(node.annotation).startswith(("ClassVar", "typing.ClassVar"))
+        and node.target.id != "model_config"
+    )

@@ -1,0 +1,41 @@
+# One rule per figure, so that each has its own caption in the report.
+for figure, kind in FIGURES.items():
+
+    rule:
+        name:
+            f"figure_{figure}"
+        input:
+            recording="<results>/{session}/recording.zarr",
+            results=lambda w, figure=figure: figure_results(w, figure).values(),
+        output:
+            png=report(
+                f"<results>/{{session}}/figures/{figure}{'.{source}' * kind.each}.png",
+                caption=f"../report/{figure}.rst",
+                category="{session}",
+                subcategory=kind.stage,
+                labels={
+                    "figure": figure,
+                    "of": "{source}" if kind.each else kind.of,
+                },
+            ),
+            svg=f"<results>/{{session}}/figures/{figure}{'.{source}' * kind.each}.svg",
+        log:
+            f"<results>/{{session}}/logs/figure.{figure}{'.{source}' * kind.each}.jsonl",
+        benchmark:
+            f"<results>/{{session}}/benchmarks/figure.{figure}{'.{source}' * kind.each}.tsv"
+        threads: 1
+        resources:
+            mem_mb=memory(1500, per_megabyte=6),
+            runtime=minutes(10, per_megabyte=0.1),
+        params:
+            figure=figure,
+            results=lambda w, figure=figure: options(
+                "--result", figure_results(w, figure)
+            ),
+            out=lambda w, output: output.png.removesuffix(".png"),
+            code=PLAN.code("figure", figure),
+        message:
+            "Draw {output.png}"
+        shell:
+            "driftwave figure {params.figure} --recording {input.recording:q} {params.results}"
+            " --out {params.out:q} --log {log:q}"

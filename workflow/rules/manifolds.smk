@@ -1,0 +1,23 @@
+rule manifold:
+    input:
+        recording="<results>/{session}/recording.zarr",
+        latents=latents_of_source,
+    output:
+        directory("<results>/{session}/manifold/{source}.zarr"),
+    log:
+        "<results>/{session}/logs/manifold.{source}.jsonl",
+    benchmark:
+        "<results>/{session}/benchmarks/manifold.{source}.tsv"
+    threads: PLAN.config.threads
+    resources:
+        mem_mb=memory(1500, per_megabyte=8),
+        runtime=minutes(30, per_megabyte=0.5),
+    params:
+        **analysis_params("manifold"),
+        latents=lambda w: options("--latents", latents_of_source(w)),
+    message:
+        "Trace the manifold of {wildcards.session}, source {wildcards.source}"
+    shell:
+        "driftwave manifold {input.recording:q} --plugin {params.plugin} {params.latents}"
+        " --params {params.json:q} --seed {params.seed} --threads {threads}"
+        " --out {output:q} --log {log:q}"

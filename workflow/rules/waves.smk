@@ -1,0 +1,23 @@
+rule waves:
+    input:
+        recording="<results>/{session}/recording.zarr",
+        latents=latents_of_source,
+    output:
+        directory("<results>/{session}/waves/{source}.zarr"),
+    log:
+        "<results>/{session}/logs/waves.{source}.jsonl",
+    benchmark:
+        "<results>/{session}/benchmarks/waves.{source}.tsv"
+    threads: PLAN.config.threads
+    resources:
+        mem_mb=memory(1500, per_megabyte=8),
+        runtime=minutes(30, per_megabyte=0.5),
+    params:
+        **analysis_params("waves"),
+        latents=lambda w: options("--latents", latents_of_source(w)),
+    message:
+        "Find travelling waves in {wildcards.session}, source {wildcards.source}"
+    shell:
+        "driftwave waves {input.recording:q} --plugin {params.plugin} {params.latents}"
+        " --params {params.json:q} --seed {params.seed} --threads {threads}"
+        " --out {output:q} --log {log:q}"
