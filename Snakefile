@@ -30,6 +30,6 @@ include: "workflow/rules/report.smk"
 rule all:
     default_target: True
     input:
-        PLAN.targets(),
+        lambda w: PLAN.targets(),
     message:
         "All results are made"

@@ -57,7 +57,7 @@ class Builder:
         return self
 
     def series(self, module: str, name: str, data: Any, unit: str = "m", **clock: Any) -> Builder:
-        """A TimeSeries at ``processing/MODULE/NAME``; clock is rate and starting_time, or stamps."""
+        """A TimeSeries at ``processing/MODULE/NAME``; clock: rate and starting_time, or stamps."""
         if module not in self.nwb.processing:
             self.nwb.create_processing_module(module, "of a test")
         made = pynwb.TimeSeries(name=name, data=data, unit=unit, **clock)

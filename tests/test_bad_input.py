@@ -14,13 +14,14 @@ import h5py
 import numpy as np
 import pytest
 import yaml
-from nwb_builder import TASK_LAYOUT, Builder, grid, poisson_units, task_file
+from hdmf.backends.hdf5 import H5DataIO
 
 from driftwave.cli import main
 from driftwave.config import parse_layout
 from driftwave.errors import InputError
 from driftwave.ingest.nwb import open_nwb, read_recording
 from driftwave.recording import open_recording
+from nwb_builder import TASK_LAYOUT, Builder, grid, poisson_units, task_file
 
 
 @pytest.fixture(scope="module")
@@ -45,17 +46,17 @@ def refusal(path: Path, content: dict[str, Any], sha256: str | None = None) -> s
     return message
 
 
-def missing(good: Path, folder: Path) -> Path:
+def missing(_: Path, folder: Path) -> Path:
     return folder / "nothing.nwb"
 
 
-def a_folder(good: Path, folder: Path) -> Path:
+def a_folder(_: Path, folder: Path) -> Path:
     path = folder / "folder.nwb"
     path.mkdir()
     return path
 
 
-def empty(good: Path, folder: Path) -> Path:
+def empty(_: Path, folder: Path) -> Path:
     path = folder / "empty.nwb"
     path.touch()
     return path
@@ -67,26 +68,26 @@ def truncated(good: Path, folder: Path) -> Path:
     return path
 
 
-def web_page(good: Path, folder: Path) -> Path:
+def web_page(_: Path, folder: Path) -> Path:
     path = folder / "page.nwb"
     path.write_text("\n<!DOCTYPE html><html><body>404: not found</body></html>")
     return path
 
 
-def plain_text(good: Path, folder: Path) -> Path:
+def plain_text(_: Path, folder: Path) -> Path:
     path = folder / "text.nwb"
     path.write_text("time,unit\n0.1,3\n")
     return path
 
 
-def other_hdf5(good: Path, folder: Path) -> Path:
+def other_hdf5(_: Path, folder: Path) -> Path:
     path = folder / "other.nwb"
     with h5py.File(path, "w") as h5:
         h5["data"] = np.arange(5)
     return path
 
 
-def nwb_1(good: Path, folder: Path) -> Path:
+def nwb_1(_: Path, folder: Path) -> Path:
     path = folder / "old.nwb"
     with h5py.File(path, "w") as h5:
         h5["nwb_version"] = "NWB-1.0.6"
@@ -328,7 +329,9 @@ def test_overflow_names_the_bin(tmp_path: Path) -> None:
 
 def run_ingest(path: Path, layout_path: Path, out: Path) -> int:
     with pytest.raises(SystemExit) as caught:
-        main(["ingest", str(path), "--layout", str(layout_path), "--session", "s", "--out", str(out)])
+        main(
+            ["ingest", str(path), "--layout", str(layout_path), "--session", "s", "--out", str(out)]
+        )
     assert isinstance(caught.value.code, int)
     return caught.value.code
 
@@ -372,8 +375,6 @@ def test_earlier_output_stays_as_it_was(good: Path, tmp_path: Path) -> None:
 def test_failure_while_the_field_is_streamed_leaves_nothing(tmp_path: Path) -> None:
     # Damage in a late chunk shows in the reading, whole metadata or not.
     data = np.random.default_rng(0).normal(size=(4000, 4)) * 1e-5
-    from hdmf.backends.hdf5 import H5DataIO
-
     wrapped = H5DataIO(data, compression="gzip", chunks=(500, 4))
     path = Builder().electrodes(grid(2, 2)).field(wrapped, rate=250.0).write(tmp_path / "f.nwb")
     with h5py.File(path, "r") as h5:
@@ -387,7 +388,7 @@ def test_failure_while_the_field_is_streamed_leaves_nothing(tmp_path: Path) -> N
     assert list(out.parent.iterdir()) == []
 
 
-def test_process_ends_with_status_1(good: Path, tmp_path: Path) -> None:
+def test_process_ends_with_status_1(tmp_path: Path) -> None:
     done = subprocess.run(
         [
             sys.executable, "-m", "driftwave.cli", "ingest", str(tmp_path / "nothing.nwb"),

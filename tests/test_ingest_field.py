@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nwb_builder import Builder, grid
 from scipy import signal
 
 from driftwave.config import parse_layout
@@ -18,6 +17,7 @@ from driftwave.ingest.field import field_source, low_pass
 from driftwave.ingest.nwb import open_nwb, read_recording
 from driftwave.recording import open_recording
 from driftwave.store import write_tree
+from nwb_builder import Builder, grid
 
 RATE = 500.0
 
@@ -136,9 +136,7 @@ def test_broken_and_flat_channels_are_marked(tmp_path: Path) -> None:
     assert found.attrs["electrodes_flat"] == [4]
 
 
-def test_never_the_whole_signal_in_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_never_the_whole_signal_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples, electrodes = 400_000, 32
     monkeypatch.setattr(field_module, "_READ_BYTES", 2_000_000)
     data = np.zeros((samples, electrodes), np.int16)

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from nwb_builder import TASK_LAYOUT, Builder, grid, poisson_units, task_file
 
 from driftwave.config import load_layout, parse_layout
 from driftwave.errors import InputError
 from driftwave.ingest.nwb import open_nwb, read_recording
 from driftwave.recording import check_recording, open_recording
 from driftwave.store import verify_store, write_tree
+from nwb_builder import TASK_LAYOUT, Builder, grid, poisson_units, task_file
 
 
 def task(**changes: Any) -> Any:
@@ -87,9 +87,7 @@ def test_units_query_min_rate_and_held_out_column(path: Path) -> None:
     assert tree["units/id"].values.tolist() == [3, 4, 5]
     assert tree["units/held_out"].values.tolist() == [False, True, False]
     whole = read(path, task())
-    np.testing.assert_array_equal(
-        tree["spikes/counts"], whole["spikes/counts"].values[:, :, 3:]
-    )
+    np.testing.assert_array_equal(tree["spikes/counts"], whole["spikes/counts"].values[:, :, 3:])
     rate = whole["units/rate"].values
     middle = float(np.median(rate))
     fast = read(path, task(spikes={"min_rate": middle}))
@@ -240,9 +238,9 @@ def test_conversion_of_behavior(tmp_path: Path) -> None:
 
 def counts_file(path: Path) -> np.ndarray:
     counts = np.random.default_rng(0).poisson(2, (2000, 5)).astype(np.uint8)
-    Builder().series("ecephys", "counts", counts, unit="spikes", rate=50.0, starting_time=7.3).write(
-        path
-    )
+    Builder().series(
+        "ecephys", "counts", counts, unit="spikes", rate=50.0, starting_time=7.3
+    ).write(path)
     return counts
 
 
@@ -353,9 +351,7 @@ def test_own_names_in_the_trials_table(tmp_path: Path) -> None:
     check_recording(tree)
 
 
-@pytest.mark.parametrize(
-    "name", ["head_direction", "m1_reach", "v1_gratings", "utah_seizure"]
-)
+@pytest.mark.parametrize("name", ["head_direction", "m1_reach", "v1_gratings", "utah_seizure"])
 def test_shipped_layouts_load(name: str) -> None:
     folder = Path(__file__).resolve().parents[1] / "config" / "layouts"
     assert load_layout(name, folder).name == name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -77,7 +78,7 @@ def test_whole_conditions_stay_together() -> None:
 def test_blocks_are_apart_by_a_window(number: int, seed: int) -> None:
     found = split(number, contiguous=True, seed=seed)
     used = found != "unused"
-    for left, right in zip(found[:-1], found[1:], strict=True):
+    for left, right in itertools.pairwise(found):
         assert left == right or "unused" in (left, right)
     train, valid, test, unused = shares(found)
     assert min(train, valid, test) >= 1

@@ -9,7 +9,6 @@ import h5py
 import numpy as np
 import pytest
 import yaml
-from nwb_builder import Builder, grid, poisson_units, task_file
 from pynwb.ophys import Fluorescence, ImageSegmentation, OpticalChannel, RoiResponseSeries
 
 from driftwave.cli import main
@@ -17,6 +16,7 @@ from driftwave.config import load_layout, parse_layout
 from driftwave.errors import InputError
 from driftwave.ingest.inspect import COLUMNS, contents, first_layout
 from driftwave.ingest.nwb import open_nwb, read_recording
+from nwb_builder import Builder, grid, poisson_units, task_file
 
 
 def facts(path: Path) -> dict[str, dict[str, str]]:
@@ -142,8 +142,10 @@ def test_layout_for_units_and_behavior(tmp_path: Path) -> None:
 
 def test_layout_for_counts(tmp_path: Path) -> None:
     counts = np.random.default_rng(0).poisson(1, (3000, 5))
-    path = Builder().series("ecephys", "spike_counts", counts, "spikes", rate=40.0).write(
-        tmp_path / "f.nwb"
+    path = (
+        Builder()
+        .series("ecephys", "spike_counts", counts, "spikes", rate=40.0)
+        .write(tmp_path / "f.nwb")
     )
     tree = ingested(path)
     assert tree.attrs["bin_width"] == 0.025

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from conftest import make_recording
 from pydantic import ValidationError
 
+from conftest import make_recording
 from driftwave.errors import InputError
 from driftwave.inference.data import spike_arrays
+from driftwave.inference.spike_network import SpikeTask
 from driftwave.models import langevinflow
 from driftwave.models.langevinflow import Fit, Params
 
@@ -36,7 +37,7 @@ def with_counts(recording: xr.DataTree, change) -> xr.DataTree:
 
 
 def same_weights(first: Fit, second: Fit) -> bool:
-    pairs = zip(first.module.parameters(), second.module.parameters(), strict=True)
+    pairs = zip(first.network.parameters(), second.network.parameters(), strict=True)
     return all(torch.equal(a, b) for a, b in pairs)
 
 
@@ -60,7 +61,7 @@ def inferred(fit: Fit, recording: xr.DataTree) -> xr.Dataset:
     return fit.infer(recording)
 
 
-def test_dataset(inferred: xr.Dataset, recording: xr.DataTree, fit: Fit):
+def test_dataset(inferred: xr.Dataset, recording: xr.DataTree):
     assert inferred["rate"].shape == recording["spikes/counts"].shape
     assert inferred["rate"].attrs["units"] == "Hz"
     assert np.isfinite(inferred["rate"]).all()
@@ -152,10 +153,10 @@ def test_held_out_units_and_forward_bins_of_training_trials_are_targets(
 def test_dropout_is_off_when_rates_are_predicted(
     fit: Fit, inferred: xr.Dataset, recording: xr.DataTree
 ):
-    for part in fit.module.modules():
+    for part in fit.network.modules():
         if isinstance(part, torch.nn.Dropout):
             part.p = 0.9
-    fit.module.train()
+    fit.network.train()
     xr.testing.assert_identical(fit.infer(recording)["rate"], inferred["rate"])
 
 
@@ -172,27 +173,28 @@ def test_saved_fit_gives_the_same_rates(
 def test_killed_fit_resumes_to_the_same_weights(
     fit: Fit, variant: str, recording: xr.DataTree, tmp_path: Path, monkeypatch
 ):
-    validate, calls = langevinflow._Task.validate, []
+    validate, calls = SpikeTask.validate, []
 
-    def interrupted(self: langevinflow._Task) -> torch.Tensor:
+    def interrupted(self: SpikeTask) -> torch.Tensor:
         calls.append(1)
-        if len(calls) == 3:
+        if len(calls) == 2:
             raise KeyboardInterrupt
         return validate(self)
 
     monkeypatch.setattr(langevinflow, "SAVE_EVERY", 1)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(langevinflow._Task, "validate", interrupted)
-        fitted(recording, SMALL[variant], checkpoint=tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(SpikeTask, "validate", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fitted(recording, SMALL[variant], checkpoint=tmp_path)
     resumed = fitted(recording, SMALL[variant], checkpoint=tmp_path)
-    assert len(calls) == 3
+    assert len(calls) == 2
     assert resumed.history == fit.history
     assert same_weights(resumed, fit)
 
 
 def test_validation_spikes_are_hidden_from_the_encoder(recording: xr.DataTree, fit: Fit):
     arrays = spike_arrays(recording, "test")
-    task = langevinflow._Task(fit.module, arrays, fit.params, 0, "cpu")
+    task = SpikeTask(fit.network, arrays, langevinflow.objective(fit.params), 0, "cpu")
     shown, target, exposure = task.validation
     seen = target[:, : arrays.seen_bins][..., arrays.held_in]
     share = fit.params.hidden_share
@@ -231,7 +233,7 @@ def test_follows_the_truth_on_unseen_trials():
     """Rates, held-out units and forward bins of test trials against the planted truth."""
     recording = make_recording(trials=300, units=20, held_out=4)
     arrays = spike_arrays(recording, "test")
-    fit = fitted(recording, Params(steps=400, learning_rate=8e-3))
+    fit = fitted(recording, Params(steps=400))
     found = fit.infer(recording)["rate"].values[arrays.test]
     true = recording["truth/rate"].values[arrays.test]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -20,7 +21,8 @@ from driftwave.inference.langevin import (
     ou_coefficients,
     released_gradient,
 )
-from driftwave.inference.langevin_networks import Corrected, Released, Sizes
+from driftwave.inference.langevin_networks import Corrected, Released
+from driftwave.inference.spike_network import Sizes
 
 SIZES = Sizes(units_in=5, units_out=7, seen_bins=9, bins=12)
 
@@ -59,6 +61,10 @@ def test_ou_step_leaves_the_unit_normal_stationary():
     torch.testing.assert_close(keep[1], torch.tensor(math.exp(-0.07), dtype=torch.float64))
 
 
+def spring(z: Tensor, _: Tensor, stiffness: float) -> Tensor:
+    return -stiffness * z
+
+
 def test_baoab_has_the_stationary_law_of_a_quadratic_potential():
     """Var z = 1 / omega^2 exactly; Var v = 1 - (omega dt)^2 / 4 (both by the Lyapunov equation)."""
     omega = torch.tensor([0.2, 0.6, 1.2])
@@ -73,7 +79,8 @@ def test_baoab_has_the_stationary_law_of_a_quadratic_potential():
     for i in range(3):
         column = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]).double()
         noise_in = torch.tensor([0.0, 0.0, 1.0]).double()
-        pull = lambda z, _, w=omega[i].double(): -(w**2) * z  # noqa: E731
+        stiffness = float(omega[i]) ** 2
+        pull = partial(spring, stiffness=stiffness)
         gamma = friction[i].double().reshape(1)
         responses = [
             torch.cat(

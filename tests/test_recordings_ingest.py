@@ -62,7 +62,7 @@ def test_head_direction(stores: dict[str, Any], recordings: Path) -> None:
     assert len(tree["spike_times/time"]) == 98_794
     assert (tree["units/region"].values == "adn").sum() == 7
     heading = tree["behavior/value"].sel(feature="head_direction").values
-    assert 0 <= heading.min()
+    assert heading.min() >= 0
     assert heading.max() < 2 * np.pi + 1e-6
     # In the middle of each bin the heading is that of the camera, turned by no more than noise.
     centres = tree["trials/start"].values[:, None] + 0.1 * (np.arange(50) + 0.5)

@@ -293,7 +293,7 @@ def test_lorenz_layout_reads_the_file(lorenz_file):
     assert value.shape == (40, 50, 4)
     assert np.isfinite(value.values).all()
     clock = np.arange(len(position)) / SMALL.hand_rate
-    centres = trials.start[:, None] + (np.arange(50) + 0.5) * 0.02
+    centres = trials.start[:, None] + (np.arange(50) + 0.5) * 0.02 + SMALL.hand_lag
     found = {
         str(name): value.values[..., number] for number, name in enumerate(value["feature"].values)
     }

@@ -29,7 +29,7 @@ class Task:
         self.x = torch.randn(24, 4, generator=drawn)
         self.y = self.x @ torch.tensor([[1.0], [-2.0], [0.5], [0.0]])
 
-    def loss(self, index: torch.Tensor, step: int) -> torch.Tensor:
+    def loss(self, index: torch.Tensor, step: int) -> torch.Tensor:  # noqa: ARG002
         noisy = self.x[index] + 0.1 * torch.randn(len(index), 4)
         return ((self.module(noisy) - self.y[index]) ** 2).mean()
 

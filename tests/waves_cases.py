@@ -8,7 +8,9 @@ import xarray as xr
 PITCH = 0.4
 
 
-def grid(columns: int = 10, rows: int = 10, *, corners: bool = True, missing: int = 0, seed: int = 0):
+def grid(
+    columns: int = 10, rows: int = 10, *, corners: bool = True, missing: int = 0, seed: int = 0
+):
     """Positions (electrode, 2) in mm of a grid, without corners and random electrodes."""
     place = np.array([(i, j) for j in range(rows) for i in range(columns)], float) * PITCH
     keep = np.ones(len(place), bool)
@@ -19,8 +21,16 @@ def grid(columns: int = 10, rows: int = 10, *, corners: bool = True, missing: in
     return place[keep]
 
 
-def phase_of(kind: str, position: np.ndarray, *, frequency: float, speed: float = 200.0,
-             direction: float = 0.0, centre=(1.8, 1.8), sign: int = 1) -> np.ndarray:
+def phase_of(
+    kind: str,
+    position: np.ndarray,
+    *,
+    frequency: float,
+    speed: float = 200.0,
+    direction: float = 0.0,
+    centre=(1.8, 1.8),
+    sign: int = 1,
+) -> np.ndarray:
     """Phase (electrode,) of a wave that moves at ``speed`` (mm/s) towards ``direction`` (deg)."""
     k = 2 * np.pi * frequency / speed
     away = position - np.asarray(centre)
@@ -32,8 +42,16 @@ def phase_of(kind: str, position: np.ndarray, *, frequency: float, speed: float 
     return -sign * np.arctan2(away[:, 1], away[:, 0])
 
 
-def noise(rng, position, count: int, rate: float, *, length: float = 0.0, shared: float = 0.0,
-          exponent: float = 1.0) -> np.ndarray:
+def noise(
+    rng,
+    position,
+    count: int,
+    rate: float,
+    *,
+    length: float = 0.0,
+    shared: float = 0.0,
+    exponent: float = 1.0,
+) -> np.ndarray:
     """Zero-lag Gaussian noise (electrode, time), unit variance, 1/f^exponent power spectrum.
 
     A share ``shared`` of its variance has correlation exp(-(d / length)^2 / 2) between electrodes.
@@ -60,8 +78,9 @@ def in_band(signal: np.ndarray, rate: float, band=(5.0, 40.0)) -> float:
     return float(np.fft.irfft(spectrum, n=signal.shape[-1], axis=-1).std())
 
 
-def recording_of(lfp: np.ndarray, position: np.ndarray, rate: float, *, good=None, truth=None,
-                 start: float = 0.0) -> xr.DataTree:
+def recording_of(
+    lfp: np.ndarray, position: np.ndarray, rate: float, *, good=None, truth=None, start: float = 0.0
+) -> xr.DataTree:
     """A recording with a field group from lfp (time, electrode)."""
     n = len(position)
     field = xr.Dataset(
@@ -75,8 +94,13 @@ def recording_of(lfp: np.ndarray, position: np.ndarray, rate: float, *, good=Non
         },
         attrs={"sampling_rate": rate},
     )
-    attrs = {"session": "array", "source_file": "memory", "source_sha256": "", "layout": "array",
-             "schema_version": 1}
+    attrs = {
+        "session": "array",
+        "source_file": "memory",
+        "source_sha256": "",
+        "layout": "array",
+        "schema_version": 1,
+    }
     groups = {"/": xr.Dataset(attrs=attrs), "field": field}
     if truth is not None:
         groups["truth"] = truth

@@ -6,10 +6,11 @@ table, the layouts and the plug-ins' source text; it opens no recording and impo
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +84,15 @@ class FigureKind:
         One figure per source or model, instead of one that holds them all.
     observes : str
         Only for models of this kind of signal.
+    trained : bool
+        Only for models that give training curves.
     """
 
     stage: str
     results: str = ""
     each: bool = False
     observes: str = ""
+    trained: bool = False
 
     @property
     def of(self) -> str:
@@ -100,7 +104,7 @@ class FigureKind:
 
 FIGURES = {
     "recording": FigureKind("recording"),
-    "training": FigureKind("models", "latents"),
+    "training": FigureKind("models", "latents", trained=True),
     "rates": FigureKind("models", "latents", observes="spikes"),
     "scores": FigureKind("scores", "scores", observes="spikes"),
     "decoding": FigureKind("decoding", "decode"),
@@ -291,6 +295,8 @@ class Plan:
             if kind.results in ANALYSES
             else self.models(session, kind.observes)
         )
+        if kind.trained:
+            names = [name for name in names if gives_curves(self.plugin_of(name))]
         if kind.each:
             return {
                 f"{figure}.{name}": {name: self.store(session, kind.results, name)}
@@ -340,6 +346,14 @@ class Plan:
         """Size of the session's NWB file, MB; zero while a simulation has yet to make it."""
         path = Path(self.nwb(session))
         return path.stat().st_size / 1e6 if path.exists() else 0.0
+
+
+@cache
+def gives_curves(model: str) -> bool:
+    """Whether a model's module names ``train_loss``, the variable of its training curve."""
+    spec = importlib.util.find_spec(registry.plugin("models", model).module)
+    path = Path(spec.origin) if spec and spec.origin else None
+    return path is not None and '"train_loss"' in path.read_text(encoding="utf-8")
 
 
 def as_json(params: Mapping[str, Any]) -> str:

@@ -1,4 +1,5 @@
 # The plan (which jobs each session needs) and what every rule shares.
+from driftwave.config import NAME_PATTERN
 from driftwave.errors import DriftwaveError
 from driftwave.preflight import checked_plan
 from driftwave.workflow_plan import FIGURES, as_json
@@ -14,28 +15,23 @@ pathvars:
     results=PLAN.config.results,
 
 
+NAME = NAME_PATTERN.strip("^$")
+
+
 wildcard_constraints:
-    session=r"[A-Za-z0-9][A-Za-z0-9_\-]*",
-    model=r"[A-Za-z0-9][A-Za-z0-9_\-]*",
-    source=r"[A-Za-z0-9][A-Za-z0-9_\-]*",
+    simulation=NAME,
+    session=NAME,
+    model=NAME,
+    source=NAME,
 
 
-def memory(base, per_megabyte=0.0):
-    """Memory (MB) of a job: a base and a share of the NWB file's size, more at each attempt."""
+def scaled(base, per_megabyte=0.0):
+    """Memory (MB) or time (min): a base and a share of the NWB file's MB, times the attempt."""
 
-    def megabytes(wildcards, attempt):
+    def amount(wildcards, attempt):
         return int(attempt * (base + per_megabyte * PLAN.megabytes(wildcards.session)))
 
-    return megabytes
-
-
-def minutes(base, per_megabyte=0.0):
-    """Time limit (min) of a job, scaled like its memory."""
-
-    def limit(wildcards, attempt):
-        return int(attempt * (base + per_megabyte * PLAN.megabytes(wildcards.session)))
-
-    return limit
+    return amount
 
 
 def latents_of_source(wildcards):
@@ -62,6 +58,6 @@ def figure_results(wildcards, figure):
 
 def options(option, values):
     """A command-line option repeated for each value: VALUE of a list, NAME=VALUE of a mapping."""
-    pairs = isinstance(values, dict) and option != "--scores"
-    texts = [f"{k}={v}" for k, v in values.items()] if pairs else list(values)
-    return [part for text in texts for part in (option, text)]
+    if isinstance(values, dict):
+        values = [f"{name}={value}" for name, value in values.items()]
+    return [part for value in values for part in (option, value)]

@@ -10,14 +10,14 @@ rule decode:
         "<results>/{session}/benchmarks/decode.{source}.tsv"
     threads: PLAN.config.threads
     resources:
-        mem_mb=memory(1500, per_megabyte=8),
-        runtime=minutes(30, per_megabyte=0.5),
+        mem_mb=scaled(1500, per_megabyte=8),
+        runtime=scaled(30, per_megabyte=0.5),
     params:
         **analysis_params("decode"),
         latents=lambda w: options("--latents", latents_of_source(w)),
     message:
         "Decode {wildcards.session}, source {wildcards.source}"
     shell:
-        "driftwave decode {input.recording:q} --plugin {params.plugin} {params.latents}"
+        "driftwave decode {input.recording:q} --plugin {params.plugin} {params.latents:q}"
         " --params {params.json:q} --seed {params.seed} --threads {threads}"
         " --out {output:q} --log {log:q}"

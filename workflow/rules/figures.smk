@@ -25,8 +25,8 @@ for figure, kind in FIGURES.items():
             f"<results>/{{session}}/benchmarks/figure.{figure}{'.{source}' * kind.each}.tsv"
         threads: 1
         resources:
-            mem_mb=memory(1500, per_megabyte=6),
-            runtime=minutes(10, per_megabyte=0.1),
+            mem_mb=scaled(1500, per_megabyte=6),
+            runtime=scaled(10, per_megabyte=0.1),
         params:
             figure=figure,
             results=lambda w, figure=figure: options(
@@ -37,5 +37,5 @@ for figure, kind in FIGURES.items():
         message:
             "Draw {output.png}"
         shell:
-            "driftwave figure {params.figure} --recording {input.recording:q} {params.results}"
+            "driftwave figure {params.figure} --recording {input.recording:q} {params.results:q}"
             " --out {params.out:q} --log {log:q}"

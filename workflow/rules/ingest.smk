@@ -35,8 +35,8 @@ rule ingest:
         "<results>/{session}/benchmarks/ingest.tsv"
     threads: PLAN.config.threads
     resources:
-        mem_mb=memory(1500, per_megabyte=6),
-        runtime=minutes(10, per_megabyte=0.1),
+        mem_mb=scaled(1500, per_megabyte=6),
+        runtime=scaled(10, per_megabyte=0.1),
     params:
         checksum=lambda w: options(
             "--sha256", filter(None, [PLAN.sessions[w.session].sha256])
@@ -46,4 +46,4 @@ rule ingest:
         "Ingest {input.nwb}"
     shell:
         "driftwave ingest {input.nwb:q} --layout {input.layout:q} --session {wildcards.session}"
-        " {params.checksum} --threads {threads} --out {output:q} --log {log:q}"
+        " {params.checksum:q} --threads {threads} --out {output:q} --log {log:q}"

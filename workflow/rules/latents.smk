@@ -8,10 +8,12 @@ rule fit:
         "<results>/{session}/logs/fit.{model}.jsonl",
     benchmark:
         "<results>/{session}/benchmarks/fit.{model}.tsv"
+    # Fits take longest and most of what follows waits for them.
+    priority: 10
     threads: PLAN.config.threads
     resources:
-        mem_mb=memory(3000, per_megabyte=10),
-        runtime=minutes(120, per_megabyte=2),
+        mem_mb=scaled(3000, per_megabyte=10),
+        runtime=scaled(120, per_megabyte=2),
     params:
         plugin=lambda w: PLAN.plugin_of(w.model),
         json=lambda w: as_json(PLAN.config.models[w.model].params),
@@ -41,8 +43,8 @@ rule score:
         "<results>/{session}/benchmarks/score.{model}.tsv"
     threads: 1
     resources:
-        mem_mb=memory(1500, per_megabyte=6),
-        runtime=minutes(20, per_megabyte=0.2),
+        mem_mb=scaled(1500, per_megabyte=6),
+        runtime=scaled(20, per_megabyte=0.2),
     params:
         seed=PLAN.config.seed,
         code=PLAN.code("score"),
@@ -72,13 +74,15 @@ rule compare:
         "<results>/{session}/benchmarks/compare.tsv"
     threads: 1
     resources:
-        mem_mb=memory(1000),
-        runtime=minutes(10),
+        mem_mb=scaled(1000),
+        runtime=scaled(10),
     params:
-        scores=lambda w: options("--scores", PLAN.compared(w.session)["scores"]),
+        scores=lambda w: options(
+            "--scores", PLAN.compared(w.session)["scores"].values()
+        ),
         decoding=lambda w: options("--decoding", PLAN.compared(w.session)["decoding"]),
         code=PLAN.code("compare"),
     message:
         "Compare the models of {wildcards.session}"
     shell:
-        "driftwave compare {params.scores} {params.decoding} --out {output.table:q} --log {log:q}"
+        "driftwave compare {params.scores:q} {params.decoding:q} --out {output.table:q} --log {log:q}"

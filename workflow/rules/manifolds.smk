@@ -10,14 +10,14 @@ rule manifold:
         "<results>/{session}/benchmarks/manifold.{source}.tsv"
     threads: PLAN.config.threads
     resources:
-        mem_mb=memory(1500, per_megabyte=8),
-        runtime=minutes(30, per_megabyte=0.5),
+        mem_mb=scaled(1500, per_megabyte=8),
+        runtime=scaled(30, per_megabyte=0.5),
     params:
         **analysis_params("manifold"),
         latents=lambda w: options("--latents", latents_of_source(w)),
     message:
         "Trace the manifold of {wildcards.session}, source {wildcards.source}"
     shell:
-        "driftwave manifold {input.recording:q} --plugin {params.plugin} {params.latents}"
+        "driftwave manifold {input.recording:q} --plugin {params.plugin} {params.latents:q}"
         " --params {params.json:q} --seed {params.seed} --threads {threads}"
         " --out {output:q} --log {log:q}"

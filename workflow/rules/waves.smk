@@ -10,14 +10,14 @@ rule waves:
         "<results>/{session}/benchmarks/waves.{source}.tsv"
     threads: PLAN.config.threads
     resources:
-        mem_mb=memory(1500, per_megabyte=8),
-        runtime=minutes(30, per_megabyte=0.5),
+        mem_mb=scaled(1500, per_megabyte=8),
+        runtime=scaled(30, per_megabyte=0.5),
     params:
         **analysis_params("waves"),
         latents=lambda w: options("--latents", latents_of_source(w)),
     message:
         "Find travelling waves in {wildcards.session}, source {wildcards.source}"
     shell:
-        "driftwave waves {input.recording:q} --plugin {params.plugin} {params.latents}"
+        "driftwave waves {input.recording:q} --plugin {params.plugin} {params.latents:q}"
         " --params {params.json:q} --seed {params.seed} --threads {threads}"
         " --out {output:q} --log {log:q}"

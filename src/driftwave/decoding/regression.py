@@ -1,8 +1,9 @@
 """Ridge regression from moments: one Gram matrix serves all penalties and all labels.
 
 With standardised features X (n x p) and centred targets Y the ridge weights at penalty a are
-(X'X + a I)^-1 X'Y (Hoerl & Kennard 1970, 10.1080/00401706.1970.10488634, equation 2.1). Sums over groups of trials are kept, so that standardisation inside any training
-fold and the squared error on any held fold follow exactly without going through the bins again.
+(X'X + a I)^-1 X'Y (Hoerl & Kennard 1970, 10.1080/00401706.1970.10488634, equation 2.1). Sums over
+groups of trials are kept, so that standardisation inside any training fold and the squared error
+on any held fold follow exactly without going through the bins again.
 """
 
 from __future__ import annotations
@@ -168,14 +169,14 @@ class Ridge:
         return weights, self.mean_y - self.mean_x @ weights
 
     def squared_errors(
-        self, held: Sequence[Moments], penalties: Sequence[float] | Sequence[np.ndarray]
+        self, held: Sequence[Moments], penalties: Sequence[np.ndarray] | np.ndarray
     ) -> np.ndarray:
         """Sum of squared errors (held set, penalty, column).
 
         Parameters
         ----------
         held : sequence of Moments
-        penalties : sequence of float or of ndarray (column,)
+        penalties : ndarray (penalty,) or sequence of ndarray (column,)
             Each is one penalty for all columns, or one for each.
         """
         centred = [self._about_means(part) for part in held]

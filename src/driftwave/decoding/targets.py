@@ -55,7 +55,7 @@ def behaviour_targets(recording: xr.DataTree) -> list[Target]:
     values = behaviour["value"].transpose("trial", "time", "feature").values
     values = values[:, : seen_bins(recording)].astype(float)
     found: list[Target] = []
-    for i, feature in enumerate(behaviour["feature"].values.astype(str)):
+    for i, feature in enumerate(map(str, behaviour["feature"].values)):
         if str(behaviour["kind"].values[i]) == "circular":
             found += _angle_targets(feature, values[..., i], "bin")
         else:

@@ -22,7 +22,10 @@ SEEN, HIDDEN = COLOURS[0], COLOURS[1]
 SPLIT_COLOURS = {"train": COLOURS[0], "valid": COLOURS[4], "test": COLOURS[1], "unused": NULL}
 
 
-def draw(recording: xr.DataTree | None, results: dict[str, xr.Dataset]) -> Figure:
+def draw(
+    recording: xr.DataTree | None,
+    results: dict[str, xr.Dataset],  # noqa: ARG001
+) -> Figure:
     """An overview of whatever the recording holds.
 
     Parameters
@@ -55,15 +58,22 @@ def draw(recording: xr.DataTree | None, results: dict[str, xr.Dataset]) -> Figur
     return figure
 
 
+def _values(recording: xr.DataTree, path: str) -> np.ndarray:
+    return np.asarray(recording[path].values)
+
+
 def _panels(recording: xr.DataTree) -> list[Callable[[Axes, xr.DataTree], None]]:
     panels: list[Callable[[Axes, xr.DataTree], None]] = []
     if "spikes" in recording.children:
-        panels += [_raster, _unit_rates]
+        panels += [_raster if "spike_times" in recording.children else _count_image, _unit_rates]
     if "behavior" in recording.children:
         panels.append(_behavior)
     if "spikes" in recording.children:
-        several = len(np.unique(recording["trials/condition"].values)) > 1
-        panels.append(_condition_rates if several else _splits)
+        if len(np.unique(_values(recording, "trials/condition"))) > 1:
+            panels.append(_condition_rates)
+        # The splits matter most where they follow time; else they fill an empty place.
+        if recording["spikes"].attrs.get("contiguous") or len(panels) % 2:
+            panels.append(_splits)
     if "field" in recording.children:
         if "x" in recording["field"].coords:
             panels.append(_electrode_map)
@@ -102,9 +112,9 @@ def _shown_trials(recording: xr.DataTree) -> np.ndarray:
 
 def _clock(recording: xr.DataTree, trials: np.ndarray) -> tuple[np.ndarray, str]:
     """Start of every bin shown (trial, time) and the label of that axis."""
-    time = recording["spikes"]["time"].values
+    time = _values(recording, "spikes/time")
     if len(trials) > 1 or recording["spikes"].attrs.get("contiguous"):
-        start = recording["spikes/trial_start"].values[trials]
+        start = _values(recording, "spikes/trial_start")[trials]
         return start[:, None] + (time - time[0]), "session time (s)"
     return time[None], "time from alignment event (s)"
 
@@ -116,64 +126,79 @@ def _shade_forward(axis: Axes, recording: xr.DataTree, clock: np.ndarray) -> Non
         axis.axvspan(row[-hidden], row[-1] + width, color=NULL, alpha=0.25, lw=0)
 
 
+def _unit_order(recording: xr.DataTree) -> tuple[np.ndarray, np.ndarray]:
+    """Units by rate, held-out ones last, and which those are in that order."""
+    held_out = held_out_units(recording)
+    order = np.lexsort((_values(recording, "units/rate"), held_out))
+    return order, held_out[order]
+
+
 def _raster(axis: Axes, recording: xr.DataTree) -> None:
     trials = _shown_trials(recording)
     clock, label = _clock(recording, trials)
     width = float(recording["spikes"].attrs["bin_width"])
-    held_out = held_out_units(recording)
-    order = np.lexsort((recording["units/rate"].values, held_out))
-    rank = np.argsort(order)
+    order, hidden = _unit_order(recording)
     _shade_forward(axis, recording, clock)
-    times, units = _spikes_shown(recording, trials, clock, width)
-    for hidden, colour, name in ((False, SEEN, "held-in"), (True, HIDDEN, "held-out")):
-        mine = held_out[units] == hidden
-        axis.scatter(
-            times[mine],
-            rank[units[mine]],
-            marker="|",
-            s=max(1.0, 900 / len(order) ** 1.2),
-            lw=0.5,
-            color=colour,
-            label=name if (held_out == hidden).any() else None,
-            rasterized=True,
-        )
-    axis.set(
-        xlim=(clock[0, 0], clock[-1, -1] + width),
-        ylim=(-1, len(order)),
-        xlabel=label,
-        ylabel="unit (by rate)",
-        title="spikes" if "spike_times" in recording.children else "bins with spikes",
+    start = float(_values(recording, "spikes/trial_start")[trials[0]])
+    time = _values(recording, "spike_times/time") - start + clock[0, 0]
+    place = np.argsort(order)[_values(recording, "spike_times/unit")]
+    inside = (time >= clock[0, 0]) & (time < clock[-1, -1] + width)
+    time, place = time[inside], place[inside]
+    axis.scatter(
+        time,
+        place,
+        marker="|",
+        s=max(1.0, 900 / len(order) ** 1.2),
+        lw=0.5,
+        c=np.where(hidden[place], HIDDEN, SEEN),
+        rasterized=True,
     )
-    if held_out.any():
-        handles, labels = axis.get_legend_handles_labels()
-        legend = axis.legend(
-            handles, labels, loc="lower right", bbox_to_anchor=(1, 0.98), ncols=2, borderpad=0
-        )
-        for handle in legend.legend_handles:
-            if handle is not None:
-                handle.set(sizes=[40], linewidths=[1.5])  # type: ignore[call-arg]
-        axis.set_title(axis.get_title(), loc="left")
-        axis.set_title("")
+    _label_units(axis, hidden, label, "spikes")
+    axis.set_xlim(clock[0, 0], clock[-1, -1] + width)
 
 
-def _spikes_shown(
-    recording: xr.DataTree, trials: np.ndarray, clock: np.ndarray, width: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Times on the axis shown, and units, of the spikes in the trials; bins where only counted."""
-    if "spike_times" in recording.children:
-        start = recording["spikes/trial_start"].values[trials]
-        time = recording["spike_times/time"].values
-        unit = recording["spike_times/unit"].values
-        stop = start[-1] + recording["spikes"].sizes["time"] * width
-        inside = (time >= start[0]) & (time < stop)
-        return time[inside] - start[0] + clock[0, 0], unit[inside]
-    counts = recording["spikes/counts"].isel(trial=trials).values
-    trial, bin_, unit = np.nonzero(counts)
-    return clock[trial, bin_] + width / 2, unit
+def _count_image(axis: Axes, recording: xr.DataTree) -> None:
+    trials = _shown_trials(recording)
+    clock, label = _clock(recording, trials)
+    width = float(recording["spikes"].attrs["bin_width"])
+    order, hidden = _unit_order(recording)
+    counts = _values(recording, "spikes/counts")[trials]
+    counts = counts.reshape(-1, counts.shape[2])[:, order].T
+    image = axis.imshow(
+        counts,
+        aspect="auto",
+        origin="lower",
+        cmap=SEQUENTIAL,
+        vmax=max(1.0, float(np.percentile(counts, 99))),
+        interpolation="none",
+        extent=(clock[0, 0], clock[-1, -1] + width, -0.5, len(order) - 0.5),
+    )
+    bar = axis.figure.colorbar(image, ax=axis)
+    bar.set_label(f"spikes per {1000 * width:g} ms bin")
+    _label_units(axis, hidden, label, "counts")
+
+
+def _label_units(axis: Axes, hidden: np.ndarray, label: str, title: str) -> None:
+    """Label the axes of a unit-by-time panel, with a bar beside the held-out units."""
+    axis.set(xlabel=label, ylabel="unit (by rate)", ylim=(-0.8, len(hidden) - 0.2), title=title)
+    if not hidden.any():
+        return
+    first = int(np.argmax(hidden))
+    axis.annotate(
+        "",
+        (1.015, first - 0.4),
+        (1.015, len(hidden) - 0.6),
+        xycoords=("axes fraction", "data"),
+        arrowprops={"arrowstyle": "-", "color": HIDDEN, "lw": 2.5},
+        annotation_clip=False,
+    )
+    axis.set_title("held-out units: top", loc="right", color=HIDDEN, fontsize=7)
+    axis.set_title("")
+    axis.set_title(title, loc="left")
 
 
 def _unit_rates(axis: Axes, recording: xr.DataTree) -> None:
-    rate = recording["units/rate"].values
+    rate = _values(recording, "units/rate")
     held_out = held_out_units(recording)
     order = np.argsort(rate)
     colour = np.where(held_out[order], HIDDEN, SEEN)
@@ -224,7 +249,7 @@ def _behavior(axis: Axes, recording: xr.DataTree) -> None:
             axis.plot(centre, trace, color=colour, label=name)
     if "spikes" in recording.children:
         _shade_forward(axis, recording, clock)
-    axis.set(xlim=(clock[0, 0], clock[-1, -1] + width), xlabel=label, ylabel=f"({unit})")
+    axis.set(xlim=(clock[0, 0], clock[-1, -1] + width), xlabel=label, ylabel=f"behaviour ({unit})")
     if len(shown) == 1:
         axis.set_title(str(behavior["feature"].values[shown[0]]).replace("_", " "))
     else:
@@ -232,13 +257,12 @@ def _behavior(axis: Axes, recording: xr.DataTree) -> None:
 
 
 def _condition_rates(axis: Axes, recording: xr.DataTree) -> None:
-    counts = recording["spikes/counts"]
     width = float(recording["spikes"].attrs["bin_width"])
-    population = counts.values.mean(axis=2) / width
-    condition = recording["trials/condition"].values
+    population = _values(recording, "spikes/counts").mean(axis=2) / width
+    condition = _values(recording, "trials/condition")
     codes = np.unique(condition)
     mean = np.stack([population[condition == code].mean(axis=0) for code in codes])
-    time = counts["time"].values
+    time = _values(recording, "spikes/time")
     image = axis.imshow(
         mean,
         aspect="auto",
@@ -257,11 +281,11 @@ def _condition_rates(axis: Axes, recording: xr.DataTree) -> None:
 
 
 def _splits(axis: Axes, recording: xr.DataTree) -> None:
-    split = recording["trials/split"].values.astype(str)
-    counts = recording["spikes/counts"].values
+    split = _values(recording, "trials/split").astype(str)
+    counts = _values(recording, "spikes/counts")
     width = float(recording["spikes"].attrs["bin_width"])
     rate = counts.mean(axis=(1, 2)) / width
-    start = recording["trials/start"].values
+    start = _values(recording, "trials/start")
     for name, colour in SPLIT_COLOURS.items():
         mine = split == name
         if mine.any():
@@ -270,8 +294,8 @@ def _splits(axis: Axes, recording: xr.DataTree) -> None:
     axis.set(xlabel="session time (s)", ylabel="rate per unit (Hz)")
     axis.set_ylim(0, 1.1 * rate.max())
     axis.legend(
-        loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4, borderpad=0, columnspacing=1.0,
-        handletextpad=0.2,
+        loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4, borderpad=0, columnspacing=0.4,
+        handletextpad=0.0, handlelength=1.2, fontsize=6.5,
     )  # fmt: skip
 
 

@@ -56,7 +56,7 @@ class FieldSource:
         """
         whole = self.lfp.sizes["time"]
         if duration is not None:
-            whole = min(whole, int(round(duration * self.rate * self.factor)))
+            whole = min(whole, round(duration * self.rate * self.factor))
         raw = self._raw(whole)
         return raw if self.factor == 1 else _decimated(raw, self.factor)
 

@@ -167,7 +167,9 @@ def filter_gains(
     transition, information = model.transition, model.information
     steady = steady_covariance(model)
     limit = tolerance * np.abs(steady).max()
-    predicted, filtered, log_determinant = [], [], []
+    predicted: list[np.ndarray] = []
+    filtered: list[np.ndarray] = []
+    log_determinant: list[float] = []
     current = model.initial
     while len(filtered) < min(samples, longest) and np.abs(current - steady).max() > limit:
         after, logarithm = _update(current, information)
@@ -322,7 +324,7 @@ def steady_posterior(gains: Gains) -> np.ndarray:
     return _symmetric(solve_discrete_lyapunov(backward, drive))
 
 
-def posterior_sd(model: StateSpace, gains: Gains, samples: int) -> np.ndarray:
+def posterior_sd(gains: Gains, samples: int) -> np.ndarray:
     """Posterior standard deviation (time, state), exact at both ends."""
     settled = steady_posterior(gains)
     deviation = np.broadcast_to(np.sqrt(np.diag(settled)), (samples, len(settled))).copy()

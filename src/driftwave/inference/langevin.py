@@ -112,6 +112,8 @@ class LatticePotential(nn.Module):
         Number of terms of the second sum.
     """
 
+    mask: Tensor
+
     def __init__(self, latents: int, kind: PotentialKind = "learned", terms: int = 64) -> None:
         super().__init__()
         self.kind = kind
@@ -130,7 +132,7 @@ class LatticePotential(nn.Module):
     def energy(self, position: Tensor) -> Tensor:
         """U (...,) of positions (..., latent)."""
         if self.kind == "none":
-            return torch.zeros(position.shape[:-1], dtype=position.dtype)
+            return position.new_zeros(position.shape[:-1])
         stiffness, direction, _ = self.matrices()
         confined = 0.5 * (stiffness * position**2).sum(-1)
         if self.kind == "quadratic":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -18,33 +16,7 @@ from driftwave.inference.langevin import (
     released_gradient,
     released_recursion,
 )
-
-
-class Pass(NamedTuple):
-    """One pass through a network.
-
-    Attributes
-    ----------
-    log_rate : Tensor (trial, time, unit)
-        Log of the expected count per bin.
-    latent : Tensor (trial, time, 2 latents)
-        Positions, then velocities.
-    kl : Tensor (trial,)
-        Divergence of the posterior from the prior, nats per trial.
-    """
-
-    log_rate: Tensor
-    latent: Tensor
-    kl: Tensor
-
-
-class Sizes(NamedTuple):
-    """Shapes of the data: units seen and predicted, bins seen and predicted."""
-
-    units_in: int
-    units_out: int
-    seen_bins: int
-    bins: int
+from driftwave.inference.spike_network import Pass, Sizes, SpikeNetwork
 
 
 def decoder_layer(width: int, feedforward: int, dropout: float) -> nn.TransformerEncoderLayer:
@@ -54,7 +26,7 @@ def decoder_layer(width: int, feedforward: int, dropout: float) -> nn.Transforme
     )
 
 
-class Corrected(nn.Module):
+class Corrected(SpikeNetwork):
     r"""Data-informed Langevin latents.
 
     A bidirectional GRU reads the visible counts. Its last states give :math:`q(z_0, v_0)`, its
@@ -103,20 +75,18 @@ class Corrected(nn.Module):
                 layer.bias[parts * latents :] = -2.0
             self.readout.bias.copy_(log_mean_count)
 
-    def encode(self, visible: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def encode(self, visible: Tensor) -> tuple[Tensor, ...]:
         """Encoder states (trial, seen bin, 2 hidden) and the parameters of both posteriors."""
         states, last = self.encoder(self.dropout(visible))
         ends = torch.cat([last[0], last[1]], -1)
         states = self.dropout(states)
         return states, self.start(self.dropout(ends)), self.drive(states[:, 1:])
 
-    def noise(self, trials: int, generator: torch.Generator | None = None) -> Tensor:
-        """Standard normal noise for one pass: (bins + 1, trial, latent)."""
-        device = self.readout.weight.device
-        shape = (self.sizes.bins + 1, trials, self.latents)
-        return torch.randn(shape, generator=generator, device=device)
+    def noise_shape(self, trials: int) -> tuple[int, ...]:
+        """Noise of z_0, of v_0 and of each later bin: (bins + 1, trial, latent)."""
+        return self.sizes.bins + 1, trials, self.latents
 
-    def decode(self, encoded: tuple[Tensor, Tensor, Tensor], noise: Tensor) -> Pass:
+    def decode(self, encoded: tuple[Tensor, ...], noise: Tensor) -> Pass:
         """Draw the latents with ``noise``, run the dynamics over all bins, and decode."""
         states, start, drive = encoded
         mean, log_variance = start.chunk(2, -1)
@@ -138,10 +108,6 @@ class Corrected(nn.Module):
             features = torch.cat([latent, _repeat_last(states, self.sizes.bins)], -1)
         return Pass(self.readout(self.mixer(features)), latent, kl)
 
-    def forward(self, visible: Tensor, noise: Tensor) -> Pass:
-        """One pass: counts of held-in units in seen bins -> rates of all units in all bins."""
-        return self.decode(self.encode(visible), noise)
-
 
 def _repeat_last(sequence: Tensor, bins: int) -> Tensor:
     """Repeat the last bin of (trial, time, ...) until there are ``bins``."""
@@ -149,7 +115,7 @@ def _repeat_last(sequence: Tensor, bins: int) -> Tensor:
     return torch.cat([sequence, sequence[:, -1:].expand(-1, missing, -1)], 1)
 
 
-class Released(nn.Module):
+class Released(SpikeNetwork):
     r"""The recursion and decoder of the reference implementation.
 
     :math:`h_0 = GRU(x_0, 0)`, :math:`h_t = GRU(x_{t-1}, h_{t-1})` (``lag`` 1; with ``lag`` 0 the
@@ -195,7 +161,7 @@ class Released(nn.Module):
                 layer.weight.mul_(scale)
             self.readout.bias.copy_(log_mean_count)
 
-    def encode(self, visible: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, visible: Tensor) -> tuple[Tensor, ...]:
         """Encoder states (trial, bin, latent) and the parameters of q(z_0, v_0)."""
         inputs = _repeat_last(visible, self.sizes.bins)
         if self.lag:
@@ -203,13 +169,11 @@ class Released(nn.Module):
         states = self.dropout(self.encoder(inputs)[0])
         return states, self.start(states[:, 0])
 
-    def noise(self, trials: int, generator: torch.Generator | None = None) -> Tensor:
-        """Standard normal noise for one pass: (bins + 1, trial, latent)."""
-        device = self.readout.weight.device
-        shape = (self.sizes.bins + 1, trials, self.latents)
-        return torch.randn(shape, generator=generator, device=device)
+    def noise_shape(self, trials: int) -> tuple[int, ...]:
+        """Noise of z_0, of v_0 and of each later bin: (bins + 1, trial, latent)."""
+        return self.sizes.bins + 1, trials, self.latents
 
-    def decode(self, encoded: tuple[Tensor, Tensor], noise: Tensor) -> Pass:
+    def decode(self, encoded: tuple[Tensor, ...], noise: Tensor) -> Pass:
         """Draw the latents with ``noise``, run the recursion over all bins, and decode."""
         states, start = encoded
         mean, log_variance = start.chunk(2, -1)
@@ -226,7 +190,3 @@ class Released(nn.Module):
         latent = torch.cat([positions, velocities], -1).transpose(0, 1)
         features = torch.cat([latent, states], -1)
         return Pass(self.readout(self.mixer(features)), latent, kl)
-
-    def forward(self, visible: Tensor, noise: Tensor) -> Pass:
-        """One pass: counts of held-in units in seen bins -> rates of all units in all bins."""
-        return self.decode(self.encode(visible), noise)

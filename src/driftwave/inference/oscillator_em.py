@@ -47,8 +47,8 @@ class Oscillators:
         b.
     loading : ndarray (channel, state)
         Columns Re c_1, -Im c_1, Re c_2, ..., then B.
-    noise : ndarray (channel,)
-        Variance of e.
+    noise : ndarray (channel,) or (channel, channel)
+        Variance of e, independent between channels, or its full covariance.
     """
 
     angle: np.ndarray
@@ -72,8 +72,9 @@ class Oscillators:
     def count(self) -> int:
         """Number of free parameters."""
         dynamics = 2 * len(self.angle) + len(self.slow_damping)
-        gauge = len(self.angle)
-        return dynamics + self.loading.size + self.noise.size - gauge
+        gauge, channels = len(self.angle), len(self.loading)
+        noise = channels if self.noise.ndim == 1 else channels * (channels + 1) // 2
+        return dynamics + self.loading.size + noise - gauge
 
     def state_space(self) -> StateSpace:
         """Transition, noise and information of the model."""
@@ -86,12 +87,26 @@ class Oscillators:
         slow = np.arange(2 * oscillators, states)
         transition[slow, slow] = self.slow_damping
         squares = np.concatenate([np.repeat(self.damping, 2), self.slow_damping]) ** 2
-        information = self.loading.T @ (self.loading / self.noise[:, None])
+        information = self.loading.T @ self.weights()
         return StateSpace(transition, np.diag(1 - squares), np.eye(states), information)
 
     def weights(self) -> np.ndarray:
         """R^-1 C (channel, state): reduces observations."""
-        return self.loading / self.noise[:, None]
+        if self.noise.ndim == 1:
+            return self.loading / self.noise[:, None]
+        return np.linalg.solve(self.noise, self.loading)
+
+    def noise_log_determinant(self) -> float:
+        """log det R."""
+        if self.noise.ndim == 1:
+            return float(np.log(self.noise).sum())
+        return float(np.linalg.slogdet(self.noise)[1])
+
+    def noise_energy(self, energy: np.ndarray) -> float:
+        """Sum of y_t' R^-1 y_t from the data's energy (shaped as ``noise``)."""
+        if self.noise.ndim == 1:
+            return float((energy / self.noise).sum())
+        return float(np.trace(np.linalg.solve(self.noise, energy)))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The parameters by name, to be saved."""
@@ -128,8 +143,8 @@ class Moments:
         Sum of y_t E[x_t]'.
     mean_squares : ndarray (state, state)
         Sum of E[x_t] E[x_t]'.
-    energy : ndarray (channel,)
-        Sum of y_t^2.
+    energy : ndarray (channel,) or (channel, channel)
+        Sum of y_t^2, or of y_t y_t'.
     samples : int
     fitted, validation : float
         Log-likelihood (nats) of the fitted stretch, and of the validation stretch given it.
@@ -164,10 +179,12 @@ def _crossed(data: np.ndarray, mean: np.ndarray) -> np.ndarray:
     return total
 
 
-def _energies(data: np.ndarray) -> np.ndarray:
-    total = np.zeros(data.shape[1])
+def _energies(data: np.ndarray, full: bool) -> np.ndarray:
+    channels = data.shape[1]
+    total = np.zeros((channels, channels) if full else channels)
     for start in range(0, len(data), BLOCK):
-        total += np.square(data[start : start + BLOCK], dtype=np.float64).sum(0)
+        block = data[start : start + BLOCK].astype(np.float64)
+        total += block.T @ block if full else np.square(block).sum(0)
     return total
 
 
@@ -180,17 +197,22 @@ class Observations:
         Zero-mean; float32 halves memory and time.
     fitted : int
         Leading samples that are fitted; the rest is the validation stretch.
+    full : bool
+        Whether noise has a full covariance between channels.
     """
 
-    def __init__(self, data: np.ndarray, fitted: int) -> None:
+    def __init__(self, data: np.ndarray, fitted: int, *, full: bool = False) -> None:
         self.data = data
         self.fitted = fitted
-        self.energy = _energies(data[:fitted])
-        self.validation_energy = _energies(data[fitted:])
+        self.energy = _energies(data[:fitted], full)
+        self.validation_energy = _energies(data[fitted:], full)
 
-    def _log_likelihood(self, energy: np.ndarray, channels: np.ndarray, noise: np.ndarray) -> float:
-        constant = len(energy) * (len(noise) * np.log(2 * np.pi) + np.log(noise).sum())
-        return float(-0.5 * (constant + (channels / noise).sum() + energy.sum()))
+    def _log_likelihood(
+        self, energies: np.ndarray, data_energy: np.ndarray, model: Oscillators
+    ) -> float:
+        channels = self.data.shape[1] * np.log(2 * np.pi) + model.noise_log_determinant()
+        total = len(energies) * channels + model.noise_energy(data_energy) + energies.sum()
+        return float(-0.5 * total)
 
     def filter(self, model: Oscillators) -> tuple[StateSpace, Gains, Filtered, float, float]:
         """Filter the data; also the log-likelihoods of the fitted and validation stretches."""
@@ -198,8 +220,8 @@ class Observations:
         gains = filter_gains(space, len(self.data), tolerance=1e-9, longest=1000)
         filtered = run_filter(reduce_observations(self.data, model.weights()), space, gains)
         early, late = filtered.energy[: self.fitted], filtered.energy[self.fitted :]
-        fitted = self._log_likelihood(early, self.energy, model.noise)
-        validation = self._log_likelihood(late, self.validation_energy, model.noise)
+        fitted = self._log_likelihood(early, self.energy, model)
+        validation = self._log_likelihood(late, self.validation_energy, model)
         return space, gains, filtered, fitted, validation
 
     def moments(self, model: Oscillators) -> Moments:
@@ -276,11 +298,19 @@ def _best_angle(cosine: float, sine: float, bounds: tuple[float, float]) -> floa
     return max(bounds, key=lambda w: cosine * np.cos(w) + sine * np.sin(w))
 
 
+def _best_noise(loading: np.ndarray, moments: Moments) -> np.ndarray:
+    if moments.energy.ndim == 1:
+        left = moments.energy - np.einsum("ns,ns->n", loading, moments.crossed)
+        return np.maximum(left, NOISE_FLOOR * moments.energy) / moments.samples
+    left = moments.energy - loading @ moments.crossed.T
+    floor = NOISE_FLOOR * np.diag(np.diag(moments.energy))
+    return ((left + left.T) / 2 + floor) / moments.samples
+
+
 def maximise(model: Oscillators, moments: Moments, bounds: Bounds) -> Oscillators:
     """M-step: regression for loadings and noise, one bounded search per factor for its dynamics."""
     loading = np.linalg.solve(moments.squares, moments.crossed.T).T
-    noise = (moments.energy - np.einsum("ns,ns->n", loading, moments.crossed)) / moments.samples
-    noise = np.maximum(noise, NOISE_FLOOR * moments.energy / moments.samples)
+    noise = _best_noise(loading, moments)
     later, earlier = moments.squares - moments.first, moments.squares - moments.last
     angle, damping = model.angle.copy(), model.damping.copy()
     slow_damping, scale = model.slow_damping.copy(), np.empty(loading.shape[1])

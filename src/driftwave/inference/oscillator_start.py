@@ -108,10 +108,22 @@ def spectral_peaks(found: Spectrum, band: tuple[float, float], prominence: float
     return _refined(frequency, above, peaks[inside][order])
 
 
+def _wide(found: Spectrum, band: tuple[float, float]) -> np.ndarray:
+    """Frequencies the background is fitted to: the band and something beyond both ends."""
+    return (found.frequency >= max(0.25 * band[0], 0.5)) & (found.frequency <= 1.5 * band[1])
+
+
+def background(found: Spectrum, band: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies (Hz) and the log-power (natural, averaged over channels) of the background."""
+    wide = _wide(found, band)
+    logarithm = np.log(found.power[wide]).mean(1)
+    return found.frequency[wide], logarithm - flatten(found.frequency[wide], logarithm)
+
+
 def _flat_spectrum(found: Spectrum, band: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-    wide = (found.frequency >= max(0.5 * band[0], 0.5)) & (found.frequency <= 1.3 * band[1])
-    frequency, power = found.frequency[wide], found.power[wide]
-    above = flatten(frequency, np.log(power).mean(1))
+    wide = _wide(found, band)
+    frequency = found.frequency[wide]
+    above = flatten(frequency, np.log(found.power[wide]).mean(1))
     padded = np.pad(above, 1, mode="edge")
     return frequency, (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
 
@@ -126,7 +138,7 @@ def _refined(frequency: np.ndarray, above: np.ndarray, peaks: np.ndarray) -> np.
 def further_frequencies(
     found: Spectrum, band: tuple[float, float], known: np.ndarray, count: int
 ) -> np.ndarray:
-    """``count`` more starting frequencies (Hz): the highest flattened power away from the others."""
+    """``count`` more starting frequencies (Hz), where the flattened spectrum is highest."""
     frequency, above = _flat_spectrum(found, band)
     inside = (frequency >= band[0]) & (frequency <= band[1])
     frequency, above = frequency[inside], above[inside]
@@ -141,39 +153,72 @@ def further_frequencies(
     return np.array(chosen[len(known) :])
 
 
+def _noise_covariance(found: Spectrum, frequencies: np.ndarray, rate: float) -> np.ndarray:
+    """Zero-lag covariance of white noise with the cross-spectrum found away from the peaks."""
+    away = found.frequency >= 1
+    for f in frequencies:
+        away &= np.abs(found.frequency - f) > 3
+    if away.sum() < 4:
+        away = found.frequency >= 1
+    flat = found.coefficients[:, away].reshape(-1, found.coefficients.shape[-1])
+    density = (flat.T @ flat.conj() / len(flat)).real.astype(np.float64)
+    channels = len(density)
+    return rate / 2 * (density + 1e-3 * np.trace(density) / channels * np.eye(channels))
+
+
+def _patterns(cross: np.ndarray, noise: np.ndarray | None, count: int) -> np.ndarray:
+    """The ``count`` strongest complex patterns (count, channel) of a cross-spectrum.
+
+    With the noise's own cross-spectrum given, strength is the ratio to it, and what the noise
+    contributes is taken off.
+    """
+    root = np.eye(len(cross)) if noise is None else np.linalg.cholesky(noise)
+    whitened = np.linalg.solve(root, np.linalg.solve(root, cross).conj().T)
+    values, vectors = np.linalg.eigh(whitened)
+    floor = 0.0 if noise is None else 1.0
+    strength = np.sqrt(np.maximum(values[::-1][:count] - floor, 1e-2 * values[-1]))
+    return (root @ vectors[:, ::-1][:, :count] * strength).T
+
+
 def first_guess(
-    found: Spectrum, frequencies: np.ndarray, slow: int, rate: float, bounds: Bounds
+    found: Spectrum,
+    frequencies: np.ndarray,
+    *,
+    slow: int,
+    full: bool,
+    rate: float,
+    bounds: Bounds,
 ) -> Oscillators:
-    """Loadings from the leading eigenvectors of cross-spectra at the peaks and below the band.
+    """Loadings from the strongest patterns of the cross-spectra at the frequencies given.
 
     At an oscillator's frequency the cross-spectrum is c c* times a Lorentzian of the start
-    bandwidth (full width at half maximum), whose height is 2 / (pi width) times the variance.
+    bandwidth (full width at half maximum), whose height is 2 / (pi width) times the variance. A
+    frequency given n times starts n oscillators, with the n strongest patterns there.
 
     Parameters
     ----------
     found : Spectrum
         Of channels with unit variance.
     frequencies : ndarray (oscillator,)
-        Hz.
+        Hz, ascending.
     slow : int
         Number of slow factors.
+    full : bool
+        Whether noise gets a full covariance; the field's background should then be white.
     rate : float
         Hz.
     bounds : Bounds
     """
-    columns = []
-    for f in frequencies:
-        values, vectors = np.linalg.eigh(found.cross_spectrum(f - 0.6, f + 0.6))
-        variance = values[-1] * np.pi * START_BANDWIDTH / 2
-        c = vectors[:, -1] * np.sqrt(variance)
-        columns += [c.real, -c.imag]
-    if slow:
-        background = found.cross_spectrum(found.frequency[1], FASTEST).real
-        values, vectors = np.linalg.eigh(background)
-        for j in range(slow):
-            strength = max(values[-1 - j % len(values)], 0) * FASTEST
-            columns.append(vectors[:, -1 - j % len(values)] * np.sqrt(strength))
-    loading = np.stack(columns, axis=1).astype(np.float64)
+    noise = _noise_covariance(found, frequencies, rate) if full else None
+    columns: list[np.ndarray] = []
+    for f, count in zip(*np.unique(frequencies, return_counts=True), strict=True):
+        cross = found.cross_spectrum(f - 0.6, f + 0.6).astype(np.complex128)
+        density = None if noise is None else noise * 2 / rate
+        for c in _patterns(cross, density, count):
+            turned = c * np.sqrt(np.pi * START_BANDWIDTH / 2)
+            columns += [turned.real, -turned.imag]
+    columns += _slow_columns(found, slow)
+    loading = np.stack(columns, axis=1)
     share = np.square(loading).sum(1)
     # The guess must leave noise on every channel: loadings may take at most 80 % of its variance.
     loading *= np.sqrt(np.minimum(1, 0.8 / np.maximum(share, 1e-12)))[:, None]
@@ -184,5 +229,14 @@ def first_guess(
         damping=np.full(len(frequencies), damping),
         slow_damping=np.exp(-2 * np.pi * corners / rate),
         loading=loading,
-        noise=1 - np.square(loading).sum(1),
+        noise=1 - np.square(loading).sum(1) if noise is None else noise,
     )
+
+
+def _slow_columns(found: Spectrum, slow: int) -> list[np.ndarray]:
+    """Principal patterns of the field below 3 Hz, at zero lag."""
+    if not slow:
+        return []
+    values, vectors = np.linalg.eigh(found.cross_spectrum(found.frequency[1], FASTEST).real)
+    ranks = [-1 - j % len(values) for j in range(slow)]
+    return [vectors[:, r] * np.sqrt(max(float(values[r]), 0.0) * FASTEST) for r in ranks]

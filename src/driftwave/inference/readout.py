@@ -59,11 +59,14 @@ class PoissonReadout:
         return cls.from_arrays(arrays, prefix) if f"{prefix}_weights" in arrays else None
 
 
-def fit_readout(features: np.ndarray, counts: np.ndarray, penalty: float) -> PoissonReadout:
+def fit_readout(
+    features: np.ndarray, counts: np.ndarray, penalty: float, base: np.ndarray | None = None
+) -> PoissonReadout:
     """Fit by penalised maximum likelihood.
 
     Minimises, for each target, ``sum_n exp(eta_n) - y_n eta_n + penalty / 2 * |w|^2`` with
-    ``eta = w x + b`` on standardised features and an unpenalised intercept.
+    ``eta = w x + b`` on standardised features and an unpenalised intercept, or, with ``base``,
+    ``eta = log(base) + w x + b`` with the penalty on ``b`` as well.
 
     Parameters
     ----------
@@ -72,6 +75,8 @@ def fit_readout(features: np.ndarray, counts: np.ndarray, penalty: float) -> Poi
         Spikes per bin.
     penalty : float
         Positive; the prior precision of a weight (nats).
+    base : ndarray (target,), optional
+        A known mean of each target, spikes/bin, that few samples had better not estimate anew.
     """
     features = np.asarray(features, dtype=float)
     samples, targets = counts.shape
@@ -82,44 +87,52 @@ def fit_readout(features: np.ndarray, counts: np.ndarray, penalty: float) -> Poi
     strength, basis = np.linalg.eigh(design.T @ design)
     rotated = np.column_stack([design @ basis, np.ones(samples)])
     strength = np.append(np.maximum(strength, 0), samples)
-    penalties = np.append(np.full(design.shape[1], float(penalty)), 0.0)
+    penalties = np.append(
+        np.full(design.shape[1], float(penalty)), 0.0 if base is None else penalty
+    )
     solution = np.zeros((rotated.shape[1], targets))
-    solution[-1] = np.log(0.5 / samples)
-    active = np.flatnonzero(counts.any(0))
+    lowest = np.full(targets, np.log(0.5 / samples))
+    # Without spikes the best rate is zero and its logarithm minus infinity.
+    active = np.flatnonzero(counts.any(0) | (base is not None))
+    if base is None:
+        level = np.where(counts.any(0), np.log(np.maximum(counts.mean(0), 1e-300)), lowest)
+    else:
+        level = np.log(base)
     block = max(1, _LARGEST_BLOCK // samples)
     for start in range(0, active.size, block):
         columns = active[start : start + block]
         solution[:, columns] = _minimise(
-            rotated, counts[:, columns].astype(float), strength, penalties
+            rotated, counts[:, columns].astype(float), level[columns], strength, penalties
         )
     return PoissonReadout(
         weights=basis @ solution[:-1],
-        intercept=solution[-1],
+        intercept=level + solution[-1],
         centre=centre,
         scale=scale,
-        lowest=np.full(targets, np.log(0.5 / samples)),
+        lowest=np.minimum(lowest, level),
         highest=np.log(counts.max(0) + 1.0),
     )
 
 
 def _minimise(
-    design: np.ndarray, counts: np.ndarray, strength: np.ndarray, penalties: np.ndarray
+    design: np.ndarray,
+    counts: np.ndarray,
+    level: np.ndarray,
+    strength: np.ndarray,
+    penalties: np.ndarray,
 ) -> np.ndarray:
     """L-BFGS over all targets jointly, in coordinates where the Hessian is near the identity.
 
-    In the eigenbasis of the design the Hessian of target u is about ``mean_u * strength`` plus the
-    penalty, so dividing by its root makes one step length fit all weights of all targets.
+    In the eigenbasis of the design the Hessian of target u is about ``exp(level_u) * strength``
+    plus the penalty, so dividing by its root makes one step length fit all weights of all targets.
     """
-    mean = counts.mean(0)
-    root = np.sqrt(mean * strength[:, None] + penalties[:, None] + 1e-12)
+    root = np.sqrt(np.exp(level) * strength[:, None] + penalties[:, None] + 1e-12)
     drive = design.T @ counts
-    start = np.zeros_like(root)
-    start[-1] = np.log(mean)
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights = flat.reshape(root.shape) / root
         # The cap is far above any rate; it keeps a bold line search from overflowing.
-        rate = np.exp(np.minimum(design @ weights, 30.0))
+        rate = np.exp(np.minimum(design @ weights + level, 30.0))
         shrink = penalties[:, None] * weights
         cost = rate.sum() - (weights * drive).sum() + 0.5 * (shrink * weights).sum()
         gradient = design.T @ rate - drive + shrink
@@ -127,7 +140,7 @@ def _minimise(
 
     found = minimize(
         objective,
-        (start * root).ravel(),
+        np.zeros(root.size),
         jac=True,
         method="L-BFGS-B",
         options={"maxiter": 200, "gtol": 1e-2, "ftol": 1e-12, "maxcor": 12},
@@ -144,6 +157,7 @@ def choose_readout(
     train: tuple[np.ndarray, np.ndarray],
     valid: tuple[np.ndarray, np.ndarray],
     penalties: Iterable[float],
+    base: np.ndarray | None = None,
 ) -> tuple[PoissonReadout, list[float]]:
     """Fit one readout per penalty and keep the one that is best on validation.
 
@@ -151,6 +165,8 @@ def choose_readout(
     ----------
     train, valid : (features (sample, feature), counts (sample, target))
     penalties : iterable of float
+    base : ndarray (target,), optional
+        As in :func:`fit_readout`.
 
     Returns
     -------
@@ -158,7 +174,7 @@ def choose_readout(
     list of float
         Validation cost (nats per entry) for each penalty.
     """
-    fits = [fit_readout(*train, penalty) for penalty in penalties]
+    fits = [fit_readout(*train, penalty, base) for penalty in penalties]
     costs = [poisson_cost(fitted.log_rate(valid[0]), valid[1]) for fitted in fits]
     return fits[int(np.argmin(costs))], costs
 
@@ -192,6 +208,7 @@ def choose_features(
     train: np.ndarray,
     valid: np.ndarray,
     penalties: Sequence[float],
+    base: np.ndarray | None = None,
 ) -> Choice:
     """Choose among candidate features, then among penalties, by validation cost.
 
@@ -205,6 +222,8 @@ def choose_features(
         Counts to predict, with the features' leading dims.
     train, valid : ndarray of bool (trial,)
     penalties : sequence of float
+    base : ndarray (target,), optional
+        As in :func:`fit_readout`.
     """
     goals = flat(targets[train]), flat(targets[valid])
     middle = penalties[len(penalties) // 2]
@@ -213,12 +232,22 @@ def choose_features(
         features = candidates(index)
         return (flat(features[train]), goals[0]), (flat(features[valid]), goals[1])
 
-    costs = np.array([choose_readout(*sets(index), [middle])[1][0] for index in range(count)])
+    costs = np.array([choose_readout(*sets(index), [middle], base)[1][0] for index in range(count)])
     best = int(np.argmin(costs))
-    readout, by_penalty = choose_readout(*sets(best), penalties)
+    readout, by_penalty = choose_readout(*sets(best), penalties, base)
     return Choice(best, float(penalties[int(np.argmin(by_penalty))]), readout, costs)
 
 
 def flat(values: np.ndarray) -> np.ndarray:
     """All leading dims as one: (sample, last dim)."""
     return values.reshape(-1, values.shape[-1])
+
+
+def unit_means(counts: np.ndarray) -> np.ndarray:
+    """Mean count of each unit (last dim), spikes/bin, with half a spike added to keep it above 0.
+
+    Parameters
+    ----------
+    counts : ndarray (..., unit)
+    """
+    return (counts.sum(tuple(range(counts.ndim - 1)), dtype=float) + 0.5) / counts[..., 0].size

@@ -171,7 +171,7 @@ class _Run:
         self.key = key
         self.passes, self.per_pass = schedule.epoch_length(trials)
         self.epochs = max(1, math.ceil(schedule.steps / (self.passes * self.per_pass)))
-        self.weights = [p for p in module.parameters() if p.requires_grad]
+        self.weights: list[Tensor] = [p for p in module.parameters() if p.requires_grad]
         self.average = [p.detach().clone() for p in self.weights]
         self.kept = [p.detach().clone() for p in self.weights]
         self.history = History()

@@ -20,7 +20,9 @@ def edge_tolerance(*times: np.ndarray) -> float:
 
     The second matters only for clocks that count from far away, such as seconds since 1970.
     """
-    largest = max((float(np.abs(t).max()) for t in times if t.size), default=0.0)
+    largest = max(
+        (max(abs(float(t.min())), abs(float(t.max()))) for t in times if t.size), default=0.0
+    )
     return max(EDGE_TOLERANCE, 4 * float(np.spacing(largest)))
 
 
@@ -69,7 +71,7 @@ def bin_spikes(
         block = np.zeros((min(_BLOCK_UNITS, units - begin), rows), dtype=np.uint16)
         for k in range(len(block)):
             unit = begin + k
-            own = _sorted(times[ends[unit - 1] if unit else 0 : ends[unit]])
+            own = ascending(times[ends[unit - 1] if unit else 0 : ends[unit]])
             row = _rows_of_spikes(own, first, last, row_of_trial, bin_width, bins)
             filled = np.bincount(row, minlength=rows)
             if filled.max(initial=0) > np.iinfo(np.uint16).max:
@@ -79,7 +81,8 @@ def bin_spikes(
     return counts.reshape(len(starts), bins, units)
 
 
-def _sorted(times: np.ndarray) -> np.ndarray:
+def ascending(times: np.ndarray) -> np.ndarray:
+    """``times`` in order, themselves if they are so already."""
     return times if np.all(times[1:] >= times[:-1]) else np.sort(times)
 
 

@@ -198,7 +198,7 @@ def _units(file: NwbFile, layout: Layout, spikes: SpikeSource, rate: np.ndarray)
     if isinstance(spikes, SpikeTimes):
         for name, share in unit_quality(spikes.times, spikes.ends).items():
             variables[name] = ("unit", share, {"units": "1"})
-    for name in frame.columns:
+    for name in frame.columns.drop([str(layout.spikes.held_out)], errors="ignore"):
         values = frame[name].to_numpy()
         text = values.dtype.kind not in "biufc"
         variables.setdefault(

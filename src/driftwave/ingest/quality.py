@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from driftwave.ingest.binning import ascending
+
 if TYPE_CHECKING:
     from driftwave.ingest.field import FieldSource
 
@@ -37,10 +39,11 @@ def unit_quality(times: np.ndarray, ends: np.ndarray) -> dict[str, np.ndarray]:
         return {"isi_violations": violations, "presence_ratio": presence}
     edges = np.linspace(times.min(), times.max(), _PARTS + 1)
     for unit in range(units):
-        own = np.sort(times[ends[unit - 1] if unit else 0 : ends[unit]])
+        own = ascending(times[ends[unit - 1] if unit else 0 : ends[unit]])
         if len(own) > 1:
             violations[unit] = np.mean(np.diff(own) < REFRACTORY)
-            presence[unit] = np.mean(np.histogram(own, edges)[0] > 0)
+            per_part = np.diff(np.searchsorted(own, edges[1:-1]), prepend=0, append=len(own))
+            presence[unit] = np.mean(per_part > 0)
     return {"isi_violations": violations, "presence_ratio": presence}
 
 

@@ -138,7 +138,8 @@ def _from_units(file: NwbFile, bin_width: float) -> SpikeTimes:
         )
     frame, _ = table_frame(file, units, leave_out=_NO_FACTS)
     index = units["spike_times"]
-    times = file.read(index.target.data, slice(None), field="units/spike_times").astype(float)
+    times = file.read(index.target.data, slice(None), field="units/spike_times")
+    times = times.astype(float, copy=False)
     ends = file.read(index.data, slice(None), field="units/spike_times_index").astype(np.intp)
     if len(times) == 0:
         raise file.fault(
@@ -179,7 +180,9 @@ def _observed(file: NwbFile, times: np.ndarray, bin_width: float) -> np.ndarray:
             return intervals.merge(table.astype(float), tolerance=1e-6)
     first, last = float(times.min()), float(times.max())
     margin = max(bin_width, 10 * (last - first) / len(times))
-    return np.array([[first - margin, last + margin]])
+    # Session time starts at 0; only clocks of another kind have earlier times.
+    begin = first - margin if first < 0 else max(0.0, first - margin)
+    return np.array([[begin, last + margin]])
 
 
 def _from_counts(file: NwbFile, path: str) -> BinnedCounts:

@@ -31,6 +31,7 @@ from driftwave.inference.readout import (
     fit_readout,
     flat,
     poisson_cost,
+    unit_means,
 )
 from driftwave.progress import Progress
 
@@ -354,6 +355,7 @@ def _fit_forward(
         arrays.train,
         arrays.valid,
         params.penalties,
+        base=np.tile(unit_means(arrays.counts[arrays.train, arrays.seen_bins :]), bins),
     )
     roots = np.sqrt(arrays.counts[arrays.train][..., arrays.held_in])
     whole = model.infer(smooth(roots, width / arrays.bin_width))

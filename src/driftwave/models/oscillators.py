@@ -1,10 +1,16 @@
 """Linear stochastic oscillators: exact Kalman/RTS inference and EM on a field of electrodes.
 
-Each oscillator is a damped rotation with one complex loading per electrode; the argument of the
-loading over the electrodes is the travelling wave. Slow AR(1) factors carry the 1/f background that
-electrodes share. Bad electrodes (coordinate ``good`` false) are left out of the fit and keep NaN
-loadings. The last part of the recording is a validation stretch: it is never fitted and stops the
-iterations. EM is deterministic; the seed has no influence.
+Each oscillator is a damped rotation z with one complex loading c per electrode, and gives the field
+Re(c z); the argument of c over the electrodes is the travelling wave. Slow AR(1) factors carry what
+electrodes share below the band. With ``background: factors`` noise is white and independent between
+electrodes, as in the paper. With ``whitened`` the 1/f background is first flattened by a zero-phase
+filter and the noise has a full covariance between electrodes: only this can tell waves from a
+background with spatial correlations of its own, at the price of frequencies up to 1.5 % too high
+where the background is steep and the peak broad (the filter tilts the peak).
+
+Bad electrodes (coordinate ``good`` false) are left out of the fit and keep NaN loadings. The last
+part of the recording is a validation stretch: it is never fitted and stops the iterations. EM is
+deterministic; the seed has no influence.
 """
 
 from __future__ import annotations
@@ -13,7 +19,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import xarray as xr
@@ -22,26 +28,26 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from driftwave.errors import InputError
 from driftwave.inference.field import FieldSource, field_source
 from driftwave.inference.kalman import filter_gains, posterior_sd, run_filter, run_smoother
+from driftwave.inference.oscillator_data import Prepared, prepare
 from driftwave.inference.oscillator_em import (
     Bounds,
-    Moments,
     Observations,
     Oscillators,
     fix_gauge,
     reduce_observations,
 )
+from driftwave.inference.oscillator_results import loadings_dataset, spread, variance_shares
 from driftwave.inference.oscillator_start import (
     first_guess,
     further_frequencies,
     spectral_peaks,
-    spectrum,
 )
 from driftwave.inference.oscillator_training import Schedule, Trained, run_em
+from driftwave.inference.whitening import Whitening
 
 PAPER = "Matsuda & Komaki 2017, Neural Computation 29:332"
 OBSERVES = "field"
 
-SHORTEST_SECONDS = 5.0
 Frequency = Annotated[float, Field(gt=0)]
 
 
@@ -56,8 +62,21 @@ class Params(BaseModel):
     max_oscillators: int = Field(
         6, ge=1, description="At most so many oscillators where their number is left to the peaks."
     )
+    per_peak: int = Field(
+        1,
+        ge=1,
+        description="Oscillators started at each peak, with the strongest patterns there; several "
+        "where waves of one frequency go different ways.",
+    )
+    background: Literal["whitened", "factors"] = Field(
+        "whitened",
+        description="1/f background: flattened by a filter, noise correlated between electrodes; "
+        "or left to the slow factors, noise independent.",
+    )
     slow_factors: int = Field(
-        3, ge=0, description="Number of slow AR(1) factors for the background electrodes share."
+        3,
+        ge=0,
+        description="Number of slow AR(1) factors for what electrodes share below the band.",
     )
     rate: float = Field(
         250.0, gt=0, description="The field is low-passed and decimated to about this rate, Hz."
@@ -73,14 +92,14 @@ class Params(BaseModel):
     max_bandwidth: float = Field(
         12.0, gt=0, description="An oscillator's spectral peak is at most this wide (FWHM), Hz."
     )
-    iterations: int = Field(200, ge=1, description="At most so many EM iterations.")
+    iterations: int = Field(300, ge=1, description="At most so many EM iterations.")
     tolerance: float = Field(
-        1e-6,
+        1e-8,
         ge=0,
         description="EM stops once an iteration gains less than this, nats per sample and channel.",
     )
     patience: int = Field(
-        20, ge=1, description="EM stops after so many iterations without a better validation loss."
+        30, ge=1, description="EM stops after so many iterations without a better validation loss."
     )
     valid_fraction: float = Field(
         0.15, gt=0, lt=0.9, description="Share at the end of the recording kept for validation."
@@ -103,7 +122,9 @@ class Fit:
     Attributes
     ----------
     model : Oscillators
-        Loadings in microvolt, of the good electrodes.
+        Of the whitened good electrodes, microvolt.
+    taps : ndarray (tap,)
+        Of the whitening filter.
     offset : ndarray (channel,)
         Mean of each good electrode over the fitted stretch, microvolt.
     electrode : ndarray (electrode,)
@@ -117,6 +138,7 @@ class Fit:
     """
 
     model: Oscillators
+    taps: np.ndarray
     offset: np.ndarray
     electrode: np.ndarray
     good: np.ndarray
@@ -143,11 +165,32 @@ class Fit:
             part = reduce_observations(block - self.offset.astype(np.float32), weights)
             reduced[start : start + len(part)] = part
             start += len(part)
+        # The filter is the same on every electrode, so it may as well act on their sums.
+        reduced = self.whitening.apply(reduced)
         gains = filter_gains(space, len(reduced))
         filtered = run_filter(reduced, space, gains)
         smoothed = run_smoother(filtered.mean, space, gains)
-        deviation = posterior_sd(space, gains, len(reduced))
-        return self._dataset(recording, source, smoothed.mean, deviation)
+        deviation = posterior_sd(gains, len(reduced))
+        dataset = loadings_dataset(self.model, self.whitening, self.good)
+        dataset["offset"] = ("electrode", spread(self.offset, self.good), {"units": "microvolt"})
+        dims = ("time", "latent")
+        dataset["latent"] = (dims, smoothed.mean.astype(np.float32), {"units": "1"})
+        dataset["latent_sd"] = (dims, deviation.astype(np.float32), {"units": "1"})
+        for name, values in self.shares.items():
+            dim = "slow" if name.startswith("slow") else "oscillator"
+            dataset[name] = (dim, values, {"units": "1"})
+        for name, curve in self.curves.items():
+            dataset[name] = ("epoch", curve, {"units": "nats per sample and channel"})
+        field = recording["field"].to_dataset().coords
+        names = ("electrode", "x", "y", "z", "group", "region")
+        dataset = dataset.assign_coords({name: field[name] for name in names if name in field})
+        dataset = dataset.assign_coords(time=("time", source.time(), {"units": "s"}))
+        return dataset.assign_attrs(self.facts)
+
+    @property
+    def whitening(self) -> Whitening:
+        """The filter applied before the model."""
+        return Whitening(self.taps, self.facts["sampling_rate"])
 
     def _check_same(self, source: FieldSource) -> None:
         labels = source.lfp["electrode"].values.astype(self.electrode.dtype)
@@ -157,72 +200,23 @@ class Fit:
         raise InputError(
             file=source.session,
             field="field/electrode",
-            found=f"{int(source.good.sum())} good of {len(labels)} electrodes at {source.rate:g} Hz",
+            found=f"{int(source.good.sum())} good of {len(labels)} electrodes, {source.rate:g} Hz",
             expected=f"the {int(self.good.sum())} good electrodes at "
             f"{self.facts['sampling_rate']:g} Hz that the model was fitted to",
             fix="Fit the model to this recording",
         )
-
-    def _dataset(
-        self, recording: xr.DataTree, source: FieldSource, mean: np.ndarray, deviation: np.ndarray
-    ) -> xr.Dataset:
-        model, dims = self.model, ("time", "latent")
-        count, slow = len(model.angle), len(model.slow_damping)
-        rate = self.facts["sampling_rate"]
-        labels = [f"osc{k}_{part}" for k in range(count) for part in ("re", "im")]
-        labels += [f"slow{j}" for j in range(slow)]
-        loading = self._spread(model.complex_loading)
-        variables = {
-            "latent": (dims, mean.astype(np.float32), {"units": "1"}),
-            "latent_sd": (dims, deviation.astype(np.float32), {"units": "1"}),
-            "frequency": ("oscillator", model.angle * rate / (2 * np.pi), {"units": "Hz"}),
-            "damping": ("oscillator", model.damping, {"units": "1"}),
-            "bandwidth": ("oscillator", -np.log(model.damping) * rate / np.pi, {"units": "Hz"}),
-            "loading_amplitude": (
-                ("oscillator", "electrode"),
-                np.abs(loading),
-                {"units": "microvolt", "long_name": "standard deviation of the oscillation"},
-            ),
-            "loading_phase": (("oscillator", "electrode"), np.angle(loading), {"units": "radian"}),
-            "slow_damping": ("slow", model.slow_damping, {"units": "1"}),
-            "slow_loading": (
-                ("slow", "electrode"),
-                self._spread(model.slow_loading),
-                {"units": "microvolt"},
-            ),
-            "noise_variance": ("electrode", self._spread(model.noise), {"units": "microvolt^2"}),
-            "offset": ("electrode", self._spread(self.offset), {"units": "microvolt"}),
-        }
-        for name, values in self.shares.items():
-            dim = "slow" if name.startswith("slow") else "oscillator"
-            variables[name] = (dim, values, {"units": "1"})
-        for name, curve in self.curves.items():
-            variables[name] = ("epoch", curve, {"units": "nats per sample and channel"})
-        coords = {
-            "time": ("time", source.time(), {"units": "s"}),
-            # Not named `latent`: xarray would mistake the variable of that name for the labels.
-            "label": ("latent", np.array(labels)),
-            "oscillator": np.arange(count),
-            "slow": np.arange(slow),
-        }
-        field = recording["field"].to_dataset().coords
-        names = ("electrode", "x", "y", "z", "group", "region")
-        coords |= {name: field[name] for name in names if name in field}
-        coords["good"] = ("electrode", self.good)
-        return xr.Dataset(variables, coords=coords, attrs=dict(self.facts))
-
-    def _spread(self, values: np.ndarray) -> np.ndarray:
-        """Values of good electrodes at their place among all; NaN elsewhere."""
-        full = np.full((*values.shape[:-1], len(self.good)), np.nan, dtype=values.dtype)
-        full[..., self.good] = values
-        return full
 
     def save(self, folder: Path) -> None:
         """Write ``oscillators.npz`` and ``oscillators.json`` into a folder."""
         arrays = {f"model_{name}": array for name, array in self.model.arrays().items()}
         arrays |= {f"curve_{name}": array for name, array in self.curves.items()}
         arrays |= {f"share_{name}": array for name, array in self.shares.items()}
-        arrays |= {"offset": self.offset, "electrode": self.electrode, "good": self.good}
+        arrays |= {
+            "taps": self.taps,
+            "offset": self.offset,
+            "electrode": self.electrode,
+            "good": self.good,
+        }
         np.savez(folder / "oscillators.npz", **arrays)  # type: ignore[arg-type]
         (folder / "oscillators.json").write_text(json.dumps(self.facts, indent=1))
 
@@ -237,6 +231,7 @@ class Fit:
 
         return cls(
             model=Oscillators(**part("model_")),
+            taps=arrays["taps"],
             offset=arrays["offset"],
             electrode=arrays["electrode"],
             good=arrays["good"],
@@ -279,18 +274,25 @@ def fit(
     """
     del device
     source = field_source(recording, params.rate, "oscillators", passband=params.band[1])
-    data, offset, scale, fitted = _prepare(source, params)
-    bounds = Bounds(
-        angle=(2 * np.pi * params.band[0] / source.rate, 2 * np.pi * params.band[1] / source.rate),
-        least_damping=float(np.exp(-np.pi * params.max_bandwidth / source.rate)),
+    whiten = params.background == "whitened"
+    prepared = prepare(
+        source,
+        duration=params.max_duration,
+        valid_fraction=params.valid_fraction,
+        band=params.band,
+        whiten=whiten,
     )
-    found = spectrum(data[:fitted], source.rate, min(1.5 * params.band[1], source.rate / 2.2))
-    peaks = spectral_peaks(found, params.band, params.peak_prominence)
-    frequencies = _choose(peaks, found, source, params)
-    start = first_guess(found, frequencies, params.slow_factors, source.rate, bounds)
-    observations = Observations(data, fitted)
-    digest = hashlib.sha256(json.dumps([params.model_dump(), seed, data.shape]).encode())
-    digest.update(np.ascontiguousarray(data[:: max(1, len(data) // 1000)]).tobytes())
+    low, high = (2 * np.pi * edge / source.rate for edge in params.band)
+    bounds = Bounds((low, high), float(np.exp(-np.pi * params.max_bandwidth / source.rate)))
+    start = first_guess(
+        prepared.standard,
+        _choose(prepared, source, params),
+        slow=params.slow_factors,
+        full=whiten,
+        rate=source.rate,
+        bounds=bounds,
+    )
+    observations = Observations(prepared.data, prepared.fitted, full=whiten)
     trained = run_em(
         observations,
         start,
@@ -298,43 +300,21 @@ def fit(
         Schedule(params.iterations, params.tolerance, params.patience),
         label=progress,
         checkpoint=checkpoint,
-        fingerprint=digest.hexdigest(),
+        fingerprint=_fingerprint(prepared.data, params, seed),
     )
-    return _finish(trained, observations, source, offset, scale, params)
+    return _finish(trained, observations, prepared, source, params)
 
 
-def _prepare(source: FieldSource, params: Params) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Standardised data (time, channel) float32, offsets and scales (microvolt), fitted samples."""
-    data = np.concatenate(list(source.blocks(params.max_duration)))
-    if len(data) < SHORTEST_SECONDS * source.rate:
-        raise InputError(
-            file=source.session,
-            field="field/lfp",
-            found=f"{len(data) / source.rate:.3g} s",
-            expected=f"at least {SHORTEST_SECONDS:g} s",
-            fix="Use a longer stretch of the recording, or raise `max_duration`",
-        )
-    fitted = int(round((1 - params.valid_fraction) * len(data)))
-    offset = data[:fitted].mean(0, dtype=np.float64)
-    data -= offset.astype(np.float32)
-    scale = np.sqrt(np.square(data[:fitted], dtype=np.float64).mean(0))
-    flat = ~(scale > 1e-6 * np.maximum(1e-3, np.abs(offset)))
-    if flat.any():
-        labels = source.lfp["electrode"].values[source.good][flat]
-        raise InputError(
-            file=source.session,
-            field="field/lfp",
-            found=f"a constant signal on electrode {', '.join(map(str, labels[:5]))}"
-            + (f" and {len(labels) - 5} more" if len(labels) > 5 else ""),
-            expected="a varying signal on every good electrode",
-            fix="Add the electrode to `field.bad_electrodes` in the layout",
-        )
-    data /= scale.astype(np.float32)
-    return data, offset, scale, fitted
+def _fingerprint(data: np.ndarray, params: Params, seed: int) -> str:
+    """Of data and settings, so that a checkpoint of another fit is not resumed."""
+    digest = hashlib.sha256(json.dumps([params.model_dump(), seed, data.shape]).encode())
+    digest.update(np.ascontiguousarray(data[:: max(1, len(data) // 1000)]).tobytes())
+    return digest.hexdigest()
 
 
-def _choose(peaks: np.ndarray, found: object, source: FieldSource, params: Params) -> np.ndarray:
-    """Starting frequencies (Hz), as many as there will be oscillators."""
+def _choose(prepared: Prepared, source: FieldSource, params: Params) -> np.ndarray:
+    """Starting frequencies (Hz), ascending, one per oscillator."""
+    peaks = spectral_peaks(prepared.recorded, params.band, params.peak_prominence)
     wanted = params.oscillators
     if wanted is None and not len(peaks):
         raise InputError(
@@ -345,7 +325,8 @@ def _choose(peaks: np.ndarray, found: object, source: FieldSource, params: Param
             fix="Set `oscillators` to a number, widen `band` or lower `peak_prominence`, or leave "
             "this model out for the session",
         )
-    count = min(len(peaks), params.max_oscillators) if wanted is None else wanted
+    starts = np.repeat(peaks, params.per_peak)
+    count = min(len(starts), params.max_oscillators) if wanted is None else wanted
     channels = int(source.good.sum())
     if channels < count:
         raise InputError(
@@ -355,79 +336,50 @@ def _choose(peaks: np.ndarray, found: object, source: FieldSource, params: Param
             expected=f"at least as many as oscillators ({count})",
             fix="Lower `oscillators`, or mend the electrodes marked bad in the layout",
         )
-    chosen = peaks[:count]
-    if len(chosen) < count:
-        more = further_frequencies(found, params.band, chosen, count - len(chosen))
-        chosen = np.concatenate([chosen, more])
-    return np.sort(chosen)
+    starts = starts[:count]
+    if len(starts) < count:
+        missing = count - len(starts)
+        more = further_frequencies(prepared.recorded, params.band, peaks, missing)
+        starts = np.concatenate([starts, more])
+    return np.sort(starts)
 
 
 def _finish(
     trained: Trained,
     observations: Observations,
+    prepared: Prepared,
     source: FieldSource,
-    offset: np.ndarray,
-    scale: np.ndarray,
     params: Params,
 ) -> Fit:
-    standard = fix_gauge(trained.model)
+    standard, scale, fitted = fix_gauge(trained.model), prepared.scale, prepared.fitted
     moments = observations.moments(standard)
+    twice = scale**2 if standard.noise.ndim == 1 else np.outer(scale, scale)
     model = replace(
-        standard, loading=standard.loading * scale[:, None], noise=standard.noise * scale**2
+        standard, loading=standard.loading * scale[:, None], noise=standard.noise * twice
     )
+    # Densities are per microvolt: standardising multiplies them by the scales.
     shift = float(np.log(scale).mean())
-    samples, channels = observations.data.shape
-    nats = moments.fitted - shift * observations.fitted * channels
+    later, channels = len(prepared.data) - fitted, len(scale)
+    nats = moments.fitted - shift * fitted * channels
     facts = {
         "sampling_rate": source.rate,
         "rate": params.rate,
         "highest": params.band[1],
         "log_likelihood": nats,
-        "log_likelihood_validation": moments.validation
-        - shift * (samples - observations.fitted) * channels,
-        "bic": model.count * float(np.log(observations.fitted)) - 2 * nats,
+        "log_likelihood_validation": moments.validation - shift * later * channels,
+        "bic": model.count * float(np.log(fitted)) - 2 * nats,
         "best_epoch": trained.best,
-        "fitted_seconds": observations.fitted / source.rate,
-        "validation_seconds": (samples - observations.fitted) / source.rate,
+        "fitted_seconds": fitted / source.rate,
+        "validation_seconds": later / source.rate,
     }
+    electrode = source.lfp["electrode"].values
     return Fit(
         model=model,
-        offset=offset,
-        electrode=_labels(source.lfp["electrode"].values),
+        taps=prepared.whitening.taps,
+        offset=prepared.offset,
+        electrode=electrode if electrode.dtype.kind in "iuU" else electrode.astype(str),
         good=source.good,
         curves={"train_loss": trained.train_loss + shift, "valid_loss": trained.valid_loss + shift},
-        shares=_shares(standard, moments, scale),
+        shares=variance_shares(standard, moments, prepared, source.rate),
         facts=facts,
     )
-
-
-def _labels(electrode: np.ndarray) -> np.ndarray:
-    return electrode.astype(str) if electrode.dtype.kind not in "iuU" else electrode
-
-
-def _shares(model: Oscillators, moments: Moments, scale: np.ndarray) -> dict[str, np.ndarray]:
-    """Shares of the field's variance (summed over electrodes, microvolt^2) by factor.
-
-    ``variance_share`` is what the model attributes to an oscillator; ``residual_explained`` is the
-    share of what all other factors leave unexplained that the smoothed oscillator explains.
-    """
-    power = scale**2
-    total = float((moments.energy / moments.samples) @ power)
-    pairs, slow = np.abs(model.complex_loading) ** 2 @ power, model.slow_loading**2 @ power
-
-    def unexplained(loading: np.ndarray) -> float:
-        crossed = 2 * np.einsum("ns,ns->n", loading, moments.crossed)
-        fitted = np.einsum("ns,sr,nr->n", loading, moments.mean_squares, loading)
-        return float((moments.energy - crossed + fitted) @ power)
-
-    with_all = unexplained(model.loading)
-    gained = []
-    for k in range(len(model.angle)):
-        without = model.loading.copy()
-        without[:, 2 * k : 2 * k + 2] = 0
-        gained.append(1 - with_all / unexplained(without))
-    return {
-        "variance_share": pairs / total,
-        "residual_explained": np.array(gained),
-        "slow_variance_share": slow / total,
-    }

@@ -20,7 +20,7 @@ from driftwave.compute import generator
 from driftwave.inference.data import SpikeArrays, rates_dataset, spike_arrays
 from driftwave.inference.hidden import check_same_view
 from driftwave.inference.kernel import last_bins, smooth
-from driftwave.inference.readout import PoissonReadout, choose_features, poisson_cost
+from driftwave.inference.readout import PoissonReadout, choose_features, poisson_cost, unit_means
 from driftwave.progress import Progress
 
 OBSERVES = "spikes"
@@ -172,7 +172,7 @@ def fit(
     arrays = spike_arrays(recording, "smoothing")
     widths = np.asarray(params.widths) / arrays.bin_width
     roots = np.sqrt(arrays.visible)
-    mean = mean_counts(arrays)
+    mean = unit_means(arrays.visible[arrays.train])
     lag = max(1, round(params.forward_lag / arrays.bin_width))
     costs = np.full((3, widths.size), np.nan)
     chosen = np.zeros(3, dtype=int)
@@ -192,7 +192,8 @@ def fit(
             )
             chosen[1], costs[1], readout = choice.index, choice.costs, choice.readout
         bar.step()
-        if arrays.seen_bins < arrays.counts.shape[1]:
+        forward_bins = arrays.counts.shape[1] - arrays.seen_bins
+        if forward_bins:
             choice = choose_features(
                 lambda i: last_bins(smooth(roots, widths[i]), lag),
                 widths.size,
@@ -200,6 +201,9 @@ def fit(
                 arrays.train,
                 arrays.valid,
                 params.penalties,
+                base=np.tile(
+                    unit_means(arrays.counts[arrays.train, arrays.seen_bins :]), forward_bins
+                ),
             )
             chosen[2], costs[2], forward = choice.index, choice.costs, choice.readout
         bar.step()
@@ -216,15 +220,6 @@ def fit(
         candidates=np.asarray(params.widths),
         costs=costs,
     )
-
-
-def mean_counts(arrays: SpikeArrays) -> np.ndarray:
-    """Mean visible training count of each held-in unit, spikes/bin.
-
-    Half a spike is added, so that a unit silent in training keeps a rate above zero.
-    """
-    visible = arrays.visible[arrays.train]
-    return (visible.sum((0, 1), dtype=float) + 0.5) / (visible.shape[0] * visible.shape[1])
 
 
 def _thinned_costs(

@@ -39,7 +39,9 @@ class DelayPlane:
     delay: np.ndarray
 
 
-def tapered_spectra(reader: FieldReader, band: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+def tapered_spectra(
+    reader: FieldReader, band: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
     """Multitaper coefficients (frequency, electrode, segment x taper) and frequencies (Hz).
 
     Up to 60 segments of 10 s, spread evenly, with tapers of 1 Hz half-bandwidth.
@@ -65,7 +67,7 @@ def pair_delays(spectra: np.ndarray, frequency: np.ndarray) -> tuple[np.ndarray,
     """Delay of each electrode behind each other one from the slope of their phase.
 
     The phase of the cross-spectrum is unwrapped over frequency and regressed on it (with an
-    intercept) with weights coh^2 / (1 - coh^2) where the coherence exceeds 0.6.
+    intercept) where the coherence exceeds 0.6.
 
     Returns
     -------
@@ -77,8 +79,7 @@ def pair_delays(spectra: np.ndarray, frequency: np.ndarray) -> tuple[np.ndarray,
     cross = spectra @ spectra.conj().swapaxes(1, 2)
     power = np.einsum("fnn->fn", cross).real
     coherence = np.abs(cross) / np.sqrt(power[:, :, None] * power[:, None, :])
-    strength = np.where(coherence > COHERENCE, coherence, 0.0) ** 2
-    weight = strength / np.maximum(1 - strength, 1e-3)
+    weight = (coherence > COHERENCE).astype(float)
     phase = np.unwrap(np.angle(cross), axis=0)
     omega = 2 * np.pi * frequency[:, None, None]
     total = np.maximum(weight.sum(axis=0), 1e-12)

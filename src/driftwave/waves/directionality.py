@@ -91,7 +91,7 @@ class Directionality:
 
 
 def directionality_of(electrodes: Electrodes) -> Directionality:
-    """Templates for a layout: two uniform ones, then radial and rotating ones about 5 x 5 centres."""
+    """Templates for a layout: two uniform ones, radial and rotating ones about 5 x 5 centres."""
     operator = gradient_operator(electrodes)
     position = electrodes.position[operator.usable]
     low, high = position.min(axis=0), position.max(axis=0)

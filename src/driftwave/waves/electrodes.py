@@ -139,7 +139,7 @@ def good_electrodes(dataset: xr.Dataset, session: str, group: str = "field") -> 
             "a finite position for each good electrode",
             "Give their positions in the file, or list them under `field.bad_electrodes`",
         )
-    unique, first, times = np.unique(position, axis=0, return_index=True, return_counts=True)
+    unique, times = np.unique(position, axis=0, return_counts=True)
     if (times > 1).any():
         place_of = unique[times > 1][0]
         at = labels[index][(position == place_of).all(axis=1)].tolist()

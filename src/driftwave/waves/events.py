@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import fft
+from scipy.ndimage import maximum_filter1d
 
 from driftwave.waves.directionality import Directionality
 from driftwave.waves.frames import ALIASED, FieldReader
@@ -39,10 +40,13 @@ def find_spans(
     threshold: np.ndarray,
     score: np.ndarray,
     *,
+    window: int,
     shortest: int,
     longest_gap: int,
 ) -> list[Span]:
-    """Runs above threshold.
+    """Runs above threshold, and above half the largest value nearby.
+
+    The smoothed statistic of a wave falls to half its height at the wave's true ends.
 
     Parameters
     ----------
@@ -51,10 +55,13 @@ def find_spans(
         A frame belongs to a wave if any family exceeds its threshold.
     score : ndarray (frame,)
         Its maximum within a run is the run's peak.
+    window : int
+        Smoothing window of the statistic; "nearby" is this far to either side.
     shortest, longest_gap : int
         Runs shorter than the one are dropped, after gaps up to the other are closed.
     """
-    above = (statistic > threshold[:, None]).any(axis=0)
+    nearby = maximum_filter1d(statistic, 2 * window + 1, axis=1)
+    above = (statistic > np.maximum(threshold[:, None], 0.5 * nearby)).any(axis=0)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], above, [False]]).astype(np.int8)))
     runs: list[list[int]] = []
     for start, stop in edges.reshape(-1, 2).tolist():
@@ -73,7 +80,7 @@ def peak_frequency(
     The plain power spectrum would follow 1/f noise to the band's lower edge; zero-lag noise has no
     flux on average.
     """
-    electrodes, count = signal.shape
+    count = signal.shape[1]
     window = min(count, round(rate))
     starts = np.arange(0, count - window + 1, max(1, window // 2))
     size = fft.next_fast_len(max(window, round(rate / RESOLUTION)))
@@ -255,9 +262,7 @@ def _radial(
     }
 
 
-def _rotating(
-    parameters: np.ndarray, phase: np.ndarray, reader: FieldReader
-) -> dict[str, float]:
+def _rotating(parameters: np.ndarray, phase: np.ndarray, reader: FieldReader) -> dict[str, float]:
     position, pitch = reader.electrodes.position, reader.electrodes.pitch
     winding = charge(phase, position, parameters, inner=1.5 * pitch, outer=2.6 * pitch)
     values, counts = np.unique(winding, return_counts=True)

@@ -36,7 +36,7 @@ def generalized_phase(
         Samples that were dropped and filled.
     """
     phase = np.angle(signal)
-    channels, count = phase.shape
+    count = phase.shape[1]
     dropped = _reversals(phase)
     if count < 4:
         return phase, np.zeros_like(dropped)

@@ -1,4 +1,4 @@
-"""Which pattern a wave has: planar, radial, rotating or synchronous, judged on unseen electrodes."""
+"""A wave's pattern: planar, radial, rotating or synchronous, judged on unseen electrodes."""
 
 from __future__ import annotations
 
@@ -129,7 +129,9 @@ def patterns_of(electrodes: Electrodes) -> Patterns:
         ("rotating_cw", turning(-1), inside),
     ]
     return Patterns(
-        position, centroid, tuple(_pattern(name, *parts, position) for name, *parts in table)
+        position,
+        centroid,
+        tuple(_pattern(name, theta, start, position) for name, theta, start in table),
     )
 
 
@@ -142,7 +144,10 @@ def _pattern(name: str, theta: Theta, start: np.ndarray, position: np.ndarray) -
 
 
 def _centres(low: np.ndarray, high: np.ndarray, step: float) -> np.ndarray:
-    axes = [np.linspace(a, b, max(2, int(np.ceil((b - a) / step)) + 1)) for a, b in zip(low, high, strict=True)]
+    axes = [
+        np.linspace(a, b, max(2, int(np.ceil((b - a) / step)) + 1))
+        for a, b in zip(low, high, strict=True)
+    ]
     return np.stack([axis.ravel() for axis in np.meshgrid(*axes)], axis=1)
 
 

@@ -34,15 +34,21 @@ class CrossSpectrum:
     segments: int
 
     @classmethod
-    def of(cls, analytic: np.ndarray, length: int) -> CrossSpectrum:
-        """Cross-spectrum of (electrode, frame) from half-overlapping Hann segments."""
+    def of(cls, analytic: np.ndarray, length: int, bins: np.ndarray | None = None) -> CrossSpectrum:
+        """Cross-spectrum of (electrode, frame) from half-overlapping Hann segments.
+
+        ``bins`` restricts it to some frequencies (k / ``length`` frames); default all.
+        """
         electrodes, count = analytic.shape
         window = signal.windows.hann(length, sym=False).astype(np.float32)
         starts = range(0, count - length + 1, max(1, length // 2))
-        total = np.zeros((length, electrodes, electrodes), np.complex64)
+        bins = np.arange(length) if bins is None else bins
+        total = np.zeros((len(bins), electrodes, electrodes), complex)
         if len(starts):
-            pieces = np.stack([analytic[:, s : s + length] for s in starts]).astype(np.complex64)
-            spectrum = fft.fft(pieces * window, axis=-1).transpose(2, 1, 0)
+            pieces = np.stack([analytic[:, s : s + length] for s in starts])
+            spectrum = fft.fft(pieces * window, axis=-1)[..., bins].transpose(2, 1, 0)
+            # Double precision: the regulariser is below single precision's rounding of the trace.
+            spectrum = spectrum.astype(complex)
             total = spectrum @ spectrum.conj().swapaxes(1, 2)
         return cls(total, len(starts))
 
@@ -65,7 +71,7 @@ def zero_lag_factors(cross_spectrum: np.ndarray) -> np.ndarray:
     trace = np.trace(real, axis1=1, axis2=2)
     used = trace > NEGLIGIBLE * trace.max()
     factors = np.zeros(real.shape, np.float32)
-    # A segment count below the electrode count leaves S singular; a jittered one never fails.
+    # With fewer segments than electrodes S is singular.
     regulariser = (REGULARISER * trace[used] / count)[:, None, None] * np.eye(count)
     factors[used] = np.linalg.cholesky(real[used] + regulariser)
     return factors
@@ -91,10 +97,10 @@ class Reduced:
     ----------
     mean : ndarray (family,)
         Power-weighted time average of the unsmoothed statistic.
-    largest : ndarray (family,)
+    largest : ndarray (scale x family,)
         Largest smoothed statistic over time.
-    sample : ndarray (family, sample)
-        Smoothed statistic once per smoothing window.
+    sample : ndarray (scale x family, sample)
+        Smoothed statistic once per shortest smoothing window.
     """
 
     mean: np.ndarray
@@ -102,12 +108,16 @@ class Reduced:
     sample: np.ndarray
 
 
-def reduce(fluxes: Fluxes, smoothing: int) -> Reduced:
+def multiscale(fluxes: Fluxes, smoothing: tuple[int, ...]) -> np.ndarray:
+    """Statistic smoothed over several windows (frames), (scale x family, frame)."""
+    return np.concatenate([fluxes.smooth(frames).statistic() for frames in smoothing])
+
+
+def reduce(fluxes: Fluxes, smoothing: tuple[int, ...]) -> Reduced:
     """Statistics of one field; ``smoothing`` in frames."""
-    smooth = fluxes.smooth(smoothing).statistic()
-    return Reduced(
-        fluxes.mean_statistic(), smooth.max(axis=1), smooth[:, smoothing // 2 :: smoothing]
-    )
+    smooth = multiscale(fluxes, smoothing)
+    every = min(smoothing)
+    return Reduced(fluxes.mean_statistic(), smooth.max(axis=1), smooth[:, every // 2 :: every])
 
 
 def surrogate_statistics(
@@ -116,13 +126,13 @@ def surrogate_statistics(
     *,
     frames: int,
     stretch: int,
-    smoothing: int,
+    smoothing: tuple[int, ...],
     rng: np.random.Generator,
 ) -> Reduced:
     """Draw one surrogate as long as the recording, in stretches of ``stretch`` frames, reduced."""
     parts, left = [], frames
     while left > 0:
-        count = min(stretch, left) if left - stretch > stretch // 2 else left
+        count = stretch if left > 1.5 * stretch else left
         parts.append(measure(surrogate(factors, count, rng)))
         left -= count
     return reduce(join(parts), smoothing)
@@ -136,23 +146,22 @@ class Null:
     ----------
     mean : ndarray (surrogate, family)
     largest : ndarray (surrogate,)
-        Largest standardised smoothed statistic over time and families.
-    centre, scale : ndarray (family,)
+        Largest standardised smoothed statistic over time, families and smoothing windows.
+    centre, spread : ndarray (scale x family,)
         Mean and standard deviation over time and surrogates, which standardise the statistic.
-    threshold : ndarray (family,)
+    threshold : ndarray (scale x family,)
         Quantile of the smoothed statistic over time and surrogates.
     """
 
     mean: np.ndarray
     largest: np.ndarray
     centre: np.ndarray
-    scale: np.ndarray
+    spread: np.ndarray
     threshold: np.ndarray
 
-    def standardise(self, statistic: np.ndarray) -> np.ndarray:
-        """(family, ...) in standard deviations of the null."""
-        shape = (-1,) + (1,) * (statistic.ndim - 1)
-        return (statistic - self.centre.reshape(shape)) / self.scale.reshape(shape)
+    def score(self, smooth: np.ndarray) -> np.ndarray:
+        """Largest standardised statistic (frame,) of smoothed ones (scale x family, frame)."""
+        return ((smooth - self.centre[:, None]) / self.spread[:, None]).max(axis=0)
 
     def p_recording(self, observed: np.ndarray) -> np.ndarray:
         """p per family of the time-averaged statistic (family,)."""
@@ -160,7 +169,7 @@ class Null:
         return (1 + exceed) / (len(self.mean) + 1)
 
     def p_event(self, peak: np.ndarray) -> np.ndarray:
-        """Family-wise p of the largest standardised statistic of each event (event,)."""
+        """Family-wise p of the largest score of each event (event,)."""
         exceed = (self.largest[None] >= np.asarray(peak)[:, None]).sum(axis=1)
         return (1 + exceed) / (len(self.largest) + 1)
 
@@ -168,13 +177,13 @@ class Null:
 def gather(drawn: list[Reduced], quantile: float) -> Null:
     """Make a null of reduced surrogates."""
     sample = np.concatenate([one.sample for one in drawn], axis=1)
-    centre, scale = sample.mean(axis=1), sample.std(axis=1)
+    centre, spread = sample.mean(axis=1), sample.std(axis=1)
     largest = np.stack([one.largest for one in drawn])
     return Null(
         mean=np.stack([one.mean for one in drawn]),
-        largest=((largest - centre) / scale).max(axis=1),
+        largest=((largest - centre) / spread).max(axis=1),
         centre=centre,
-        scale=scale,
+        spread=spread,
         threshold=np.quantile(sample, quantile, axis=1),
     )
 

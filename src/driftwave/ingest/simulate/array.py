@@ -1,7 +1,8 @@
 """A 96-channel array with planar, radial and rotating waves in correlated 1/f noise, and units.
 
 LFP at 1 kHz, in ``processing/ecephys/LFP/lfp``; units whose rates are log-linear in the wave at
-their electrode; in ``processing/ground_truth`` the table ``waves`` and ``firing_rates``, Hz.
+their electrode. The truth is the table ``intervals/waves`` and, in ``processing/ground_truth``,
+``firing_rates``, Hz.
 
 With ``waves: false`` it is the wave-free twin: the same noise, sample by sample, and (by default)
 at the same times zero-lag bursts of the same frequency, envelope and mean power, which all
@@ -43,7 +44,7 @@ BAND = (5.0, 40.0)  # Hz; where the signal-to-noise ratio is defined
 RESOLUTION = 0.25  # microvolt per stored step
 BLOCK = 10.0  # s held in memory at once
 STEP = 0.001  # s; rates are constant within a step
-WAVES = "Travelling waves; in the twin, where they would be (kind zero_lag or none)."
+WAVES = "Ground truth: travelling waves; in the twin, where they would be (kind zero_lag or none)."
 MAP_LENGTH = 2.0  # mm; correlation length of a zero-lag burst's map
 
 
@@ -347,10 +348,10 @@ def _add_units(file: NWBFile, params: Params, sites: Grid, seed: int) -> np.ndar
 def _add_truth(
     file: NWBFile, params: Params, waves: list[Episode], rate: np.ndarray | None
 ) -> None:
-    module = file.create_processing_module("ground_truth", "What the simulation knows.")
     start, stop = (np.array([getattr(wave, end) for wave in waves]) for end in ("start", "stop"))
-    module.add(_nwbfile.intervals("waves", WAVES, start, stop, wave_table(waves)))
+    file.add_time_intervals(_nwbfile.intervals("waves", WAVES, start, stop, wave_table(waves)))
     if rate is not None:
+        module = file.create_processing_module("ground_truth", "What the simulation knows.")
         module.add(
             TimeSeries(
                 name="firing_rates",

@@ -65,8 +65,8 @@ class Params(BaseModel):
     test: float = Field(0.2, gt=0, lt=0.5, description="Share of a condition's trials to test.")
     hand_rate: float = Field(100.0, gt=0, description="Sampling rate of the hand, Hz.")
     hand_lag: float = Field(0.1, ge=0, description="The hand follows the state by this, s.")
-    hand_cutoff: float = Field(2.0, gt=0, description="Natural frequency of the hand, Hz.")
-    hand_size: float = Field(0.05, gt=0, description="RMS of the hand's position, m.")
+    hand_cutoff: float = Field(4.0, gt=0, description="Natural frequency of the hand, Hz.")
+    hand_size: float = Field(0.03, gt=0, description="RMS of the hand's position, m.")
     hand_noise: float = Field(
         0.25, ge=0, description="RMS of movement unrelated to the state, as a share of the rest."
     )

@@ -1,0 +1,231 @@
+"""What networks that infer rates from visible spikes share: shapes, loss, validation, posterior."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from driftwave.compute import generator
+from driftwave.inference.data import SpikeArrays
+from driftwave.inference.dropout import Hidden, HidingKind, hide
+from driftwave.inference.elbo import poisson_nll
+
+VALIDATION_SAMPLES = 2
+CHUNK = 512
+
+
+class Pass(NamedTuple):
+    """One pass through a network.
+
+    Attributes
+    ----------
+    log_rate : Tensor (trial, time, unit)
+        Log of the expected count per bin.
+    latent : Tensor (trial, time, latent)
+    kl : Tensor (trial,)
+        Divergence of the posterior from the prior, nats per trial.
+    """
+
+    log_rate: Tensor
+    latent: Tensor
+    kl: Tensor
+
+
+class Sizes(NamedTuple):
+    """Shapes of the data: units seen and predicted, bins seen and predicted."""
+
+    units_in: int
+    units_out: int
+    seen_bins: int
+    bins: int
+
+
+class SpikeNetwork(nn.Module):
+    """Counts of held-in units in seen bins -> rates of all units in all bins."""
+
+    sizes: Sizes
+
+    def encode(self, visible: Tensor) -> tuple[Tensor, ...]:
+        """What the visible counts (trial, seen bin, held-in unit) say, without noise."""
+        raise NotImplementedError
+
+    def decode(self, encoded: tuple[Tensor, ...], noise: Tensor) -> Pass:
+        """Latents drawn with ``noise`` of :meth:`noise`, and the rates they give."""
+        raise NotImplementedError
+
+    def noise_shape(self, trials: int) -> tuple[int, ...]:
+        """Shape of the noise of one pass, trials along the second axis."""
+        raise NotImplementedError
+
+    def noise(self, trials: int, drawn: torch.Generator | None = None) -> Tensor:
+        """Standard normal noise for one pass, on the network's device."""
+        device = next(self.parameters()).device
+        return torch.randn(self.noise_shape(trials), generator=drawn, device=device)
+
+    def forward(self, visible: Tensor, noise: Tensor) -> Pass:
+        """Encode and decode once."""
+        return self.decode(self.encode(visible), noise)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is minimised: (NLL + weight x KL) in nats per trial, divided by bins x units.
+
+    Attributes
+    ----------
+    hiding : {"thinning", "coordinated"}
+    hidden_share : float
+        Share of the visible spikes hidden from the encoder.
+    also_shown : float
+        Of coordinated dropout: probability that a shown entry is scored all the same.
+    kl_weight : float
+    kl_warmup : float
+        Steps over which the weight grows from zero.
+    """
+
+    hiding: HidingKind
+    hidden_share: float
+    kl_weight: float
+    kl_warmup: float
+    also_shown: float = 0.0
+
+
+class SpikeTask:
+    """Loss and validation of one network on one recording.
+
+    The encoder sees held-in units in seen bins, less the hidden spikes. The likelihood is asked
+    for the hidden spikes, the held-out units and the forward bins.
+    """
+
+    def __init__(
+        self,
+        network: SpikeNetwork,
+        arrays: SpikeArrays,
+        objective: Objective,
+        seed: int,
+        device: str,
+    ) -> None:
+        self.network = network
+        self.objective = objective
+        self.held_in = torch.from_numpy(np.flatnonzero(arrays.held_in))
+        self.seen_bins = arrays.seen_bins
+        self.train = torch.from_numpy(arrays.counts[arrays.train]).to(device)
+        valid = torch.from_numpy(arrays.counts[arrays.valid])
+        # Hidden spikes and noise of the validation are drawn once and on the CPU: every epoch and
+        # every device is judged on the same ones.
+        drawn = torch.Generator().manual_seed(int(generator(seed, "validation").integers(2**62)))
+        hidden = hide(self._visible(valid), objective.hiding, objective.hidden_share, drawn)
+        self.validation = [part.to(device) for part in self._targets(valid, hidden)]
+        shapes = [network.noise_shape(len(valid))] * VALIDATION_SAMPLES
+        self.validation_noise = [torch.randn(s, generator=drawn).to(device) for s in shapes]
+        self.held_in = self.held_in.to(device)
+
+    def _visible(self, counts: Tensor) -> Tensor:
+        return counts[:, : self.seen_bins].index_select(2, self.held_in)
+
+    def _targets(self, counts: Tensor, hidden: Hidden) -> tuple[Tensor, Tensor, Tensor]:
+        """What the encoder sees, and counts and exposure (trial, bin, unit) to be explained."""
+        exposure, target = torch.ones_like(counts), counts.clone()
+        target[:, : self.seen_bins, self.held_in] = hidden.counts
+        exposure[:, : self.seen_bins, self.held_in] = hidden.exposure
+        return hidden.shown, target, exposure
+
+    def loss(self, index: Tensor, step: int) -> Tensor:
+        """Objective on a batch of training trials, nats per bin and unit."""
+        goal = self.objective
+        counts = self.train[index.to(self.train.device)]
+        hidden = hide(
+            self._visible(counts), goal.hiding, goal.hidden_share, also_shown=goal.also_shown
+        )
+        shown, target, exposure = self._targets(counts, hidden)
+        out = self.network(shown, self.network.noise(len(counts)))
+        nll = poisson_nll(out.log_rate, target, exposure).sum((1, 2))
+        weight = goal.kl_weight * min(1.0, step / max(1.0, goal.kl_warmup))
+        return (nll + weight * out.kl).mean() / (counts.shape[1] * counts.shape[2])
+
+    def validate(self) -> Tensor:
+        """NLL per bin and unit of validation spikes that the encoder does not see."""
+        shown, target, exposure = self.validation
+        total = torch.zeros((), device=shown.device)
+        for part in torch.arange(len(shown), device=shown.device).split(CHUNK):
+            encoded = self.network.encode(shown[part])
+            rates = [
+                self.network.decode(encoded, noise[:, part]).log_rate.exp()
+                for noise in self.validation_noise
+            ]
+            log_rate = torch.log(torch.stack(rates).mean(0))
+            total += poisson_nll(log_rate, target[part], exposure[part]).sum()
+        return total / target.numel()
+
+
+def log_mean_count(arrays: SpikeArrays) -> Tensor:
+    """Log mean count per bin of each unit in the training trials; half a spike for silent ones."""
+    train = arrays.counts[arrays.train]
+    total = np.maximum(train.sum((0, 1)), 0.5)
+    return torch.from_numpy(np.log(total / (train.shape[0] * train.shape[1]))).float()
+
+
+def sizes_of(arrays: SpikeArrays) -> Sizes:
+    """Shapes of a recording."""
+    _, bins, units = arrays.counts.shape
+    return Sizes(int(arrays.held_in.sum()), units, arrays.seen_bins, bins)
+
+
+def posterior_average(
+    network: SpikeNetwork,
+    visible: np.ndarray,
+    *,
+    samples: int,
+    seed: int,
+    device: str,
+    of_log_rates: bool = False,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Average over posterior samples with a fixed seed; dropout is off.
+
+    Parameters
+    ----------
+    visible : ndarray (trial, seen bin, held-in unit)
+    samples : int
+    of_log_rates : bool
+        Average log rates instead of rates.
+
+    Returns
+    -------
+    rate : ndarray (trial, time, unit)
+        Expected counts per bin.
+    mean, sd : ndarray (trial, time, latent)
+        Of the latents.
+    """
+    network.eval()
+    words = int(generator(seed, "posterior samples").integers(2**62))
+    drawn = torch.Generator(device=device).manual_seed(words)
+    parts = []
+    with torch.no_grad():
+        for chunk in torch.from_numpy(np.ascontiguousarray(visible)).split(CHUNK):
+            encoded = network.encode(chunk.to(device))
+            parts.append(_average(network, encoded, len(chunk), samples, drawn, of_log_rates))
+    rate, mean, sd = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
+    return rate, mean, sd
+
+
+def _average(
+    network: SpikeNetwork,
+    encoded: tuple[Tensor, ...],
+    trials: int,
+    samples: int,
+    drawn: torch.Generator,
+    of_log_rates: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    rate, first, second = torch.zeros(3, device=drawn.device).unbind()
+    for _ in range(samples):
+        out = network.decode(encoded, network.noise(trials, drawn))
+        rate = rate + (out.log_rate if of_log_rates else out.log_rate.exp())
+        first = first + out.latent
+        second = second + out.latent**2
+    rate, mean = rate / samples, first / samples
+    variance = (second / samples - mean**2).clamp_min(0.0)
+    return rate.exp() if of_log_rates else rate, mean, variance.sqrt()

@@ -1,0 +1,207 @@
+"""Travelling waves from the spatial gradient of phase, against a zero-lag null.
+
+On a recording's field: band-pass, generalized phase, complex phase gradient, directionality of
+planar, radial and rotating waves with time, and a table of events with direction, speed, pattern
+and p values. On the latents of an oscillator model: the pattern of each oscillator's loadings.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import dask
+import numpy as np
+import xarray as xr
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from driftwave.compute import generator
+from driftwave.recording import require
+from driftwave.waves.delays import delay_plane
+from driftwave.waves.directionality import FAMILIES, Directionality
+from driftwave.waves.frames import FieldReader, Frames, open_field, read_frames
+from driftwave.waves.loadings import analyse_loadings
+from driftwave.waves.matching import match_truth
+from driftwave.waves.surrogates import (
+    Null,
+    gather,
+    multiscale,
+    surrogate_statistics,
+    zero_lag_factors,
+)
+from driftwave.waves.table import delay_table, dense_table, event_table
+
+PAPER = "Rubino et al. 2006; Davis et al. 2020"
+
+
+class Params(BaseModel):
+    """Parameters of the phase gradient analysis."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    band: tuple[float, float] = Field((5.0, 40.0), description="Pass band, Hz.")
+    phase: Literal["generalized", "narrowband"] = Field(
+        "generalized",
+        description="generalized for a wide band; narrowband, plain analytic phase, for a narrow "
+        "one.",
+    )
+    frame_rate: float | None = Field(
+        None,
+        gt=0,
+        description="Frames per second, reached by dropping samples after the filter; default six "
+        "times the band's upper edge.",
+    )
+    chunk: float = Field(60.0, gt=0, description="Length of a stretch handled at once, s.")
+    smoothing: tuple[float, ...] = Field(
+        (0.5, 1.0),
+        min_length=1,
+        description="Windows (s) over which the power-weighted statistic is averaged; the first "
+        "delimits events, all of them give the p value.",
+    )
+    surrogates: int = Field(99, ge=19, description="Number of zero-lag surrogates.")
+    threshold: float = Field(
+        0.95,
+        gt=0,
+        lt=1,
+        description="Quantile of the surrogates' smoothed statistic above which an event lies.",
+    )
+    shortest: float = Field(
+        3.0, gt=0, description="Shortest event, in cycles of the band's geometric mean frequency."
+    )
+    level: float = Field(
+        0.05, gt=0, lt=1, description="False discovery rate at which an event is significant."
+    )
+    bootstrap: int = Field(200, ge=20, description="Resamples of cycles for confidence intervals.")
+    keep_phase: bool = Field(False, description="Whether the phase of every frame is kept.")
+    delay_band: tuple[float, float] | None = Field(
+        (1.0, 13.0),
+        description="Band (Hz) of the plane fitted to delays over the recording; null for none.",
+    )
+    oscillator_width: float = Field(
+        2.0, gt=0, description="Half-width (Hz) of the band about an oscillator that is tested."
+    )
+
+    @field_validator("band", "delay_band")
+    @classmethod
+    def _ordered(cls, band: tuple[float, float] | None) -> tuple[float, float] | None:
+        if band is not None and not 0 < band[0] < band[1]:
+            raise ValueError("a band must be two positive frequencies, the lower one first")
+        return band
+
+
+def analyse(
+    recording: xr.DataTree, latents: xr.Dataset | None, params: Params, *, seed: int
+) -> xr.Dataset:
+    """Find travelling waves in a recording's field, or in the loadings of an oscillator model.
+
+    Parameters
+    ----------
+    recording : DataTree
+        With a group ``field`` whose electrodes have positions.
+    latents : Dataset or None
+        Of a model of oscillators (``frequency``, ``loading_amplitude``, ``loading_phase``); None
+        analyses the field itself.
+    params : Params
+    seed : int
+
+    Returns
+    -------
+    Dataset
+        For a field: dims ``event`` (the table), ``time`` (dense measures), ``frame`` and
+        ``family`` (statistic, threshold, null), ``electrode``; for latents: dim ``oscillator``.
+
+    Raises
+    ------
+    InputError
+        No field, unusable electrodes, a sampling rate or length that does not suit the band,
+        latents without loadings.
+    """
+    dataset = require(recording, "field", "waves")
+    if latents is not None:
+        return analyse_loadings(
+            recording,
+            dataset,
+            latents,
+            width=params.oscillator_width,
+            surrogates=params.surrogates,
+            chunk=params.chunk,
+            seed=seed,
+        )
+    reader = open_field(recording, dataset, band=params.band, frame_rate=params.frame_rate)
+    frames, measure = read_frames(
+        reader,
+        chunk=params.chunk,
+        generalized=params.phase == "generalized",
+        keep_phase=params.keep_phase,
+    )
+    windows = tuple(max(1, round(s * reader.detection_rate)) for s in params.smoothing)
+    smooth = multiscale(frames.fluxes, windows)
+    null = _null(reader, frames, measure, windows, params, seed)
+    events = event_table(reader, measure, smooth, null, windows[0], params, seed)
+    result = xr.merge(
+        [events, dense_table(reader, frames), _null_table(reader, frames, smooth, null)],
+        compat="no_conflicts",
+        combine_attrs="drop_conflicts",
+    )
+    if params.delay_band is not None:
+        plane = delay_plane(reader, params.delay_band, draws=40, rng=generator(seed, "delay plane"))
+        result = result.merge(delay_table(plane))
+    if "truth" in recording.children and "wave_start" in recording["truth"]:
+        result = result.merge(match_truth(recording["truth"].to_dataset(), events, params.level))
+    return result.assign_attrs(
+        source="field",
+        session=reader.session,
+        band=list(params.band),
+        phase=params.phase,
+        sampling_rate=reader.rate,
+        detection_rate=reader.detection_rate,
+        pitch=reader.electrodes.pitch,
+        null="zero-lag cross-spectrum surrogates",
+        surrogates=params.surrogates,
+        level=params.level,
+    )
+
+
+def _null(
+    reader: FieldReader,
+    frames: Frames,
+    measure: Directionality,
+    windows: tuple[int, ...],
+    params: Params,
+    seed: int,
+) -> Null:
+    factors = zero_lag_factors(frames.spectrum.mean)
+    tasks = [
+        dask.delayed(surrogate_statistics)(
+            factors,
+            measure,
+            frames=len(frames.fluxes.power),
+            stretch=round(params.chunk * reader.detection_rate),
+            smoothing=windows,
+            rng=generator(seed, "zero-lag surrogate", str(number)),
+        )
+        for number in range(params.surrogates)
+    ]
+    return gather(list(dask.compute(*tasks)), params.threshold)
+
+
+def _null_table(reader: FieldReader, frames: Frames, smooth: np.ndarray, null: Null) -> xr.Dataset:
+    """The statistic with time, and the null beside what was observed."""
+    observed = frames.fluxes.mean_statistic()
+    families = len(FAMILIES)
+    unit = {"units": "1"}
+    time = reader.lfp["time"].values[:: reader.every * reader.stride]
+    return xr.Dataset(
+        {
+            "statistic": (("frame", "family"), smooth[:families].T.astype(np.float32), unit),
+            "score": ("frame", null.score(smooth).astype(np.float32), {"units": "null SD"}),
+            "threshold": ("family", null.threshold[:families], unit),
+            "null_mean": (("surrogate", "family"), null.mean.astype(np.float64), unit),
+            "null_largest_score": ("surrogate", null.largest, {"units": "null SD"}),
+            "observed_mean": ("family", observed.astype(np.float64), unit),
+            "p_recording": ("family", null.p_recording(observed), unit),
+        },
+        coords={
+            "family": list(FAMILIES),
+            "frame_time": ("frame", time, {"units": "s"}),
+        },
+    )

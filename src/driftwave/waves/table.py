@@ -1,0 +1,157 @@
+"""Results of the waves stage as labelled arrays with units."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dask
+import numpy as np
+import xarray as xr
+
+from driftwave.compute import generator
+from driftwave.waves.delays import DelayPlane
+from driftwave.waves.directionality import FAMILIES, Directionality
+from driftwave.waves.events import NUMBERS, Estimate, Span, estimate, find_spans
+from driftwave.waves.frames import FieldReader, Frames
+from driftwave.waves.patterns import CLASSES, patterns_of
+from driftwave.waves.surrogates import Null, benjamini_hochberg
+
+LONGEST_GAP = 0.1
+
+UNITS = {
+    "direction": "degree",
+    "direction_low": "degree",
+    "direction_high": "degree",
+    "speed": "mm/s",
+    "speed_low": "mm/s",
+    "speed_high": "mm/s",
+    "wavelength": "mm",
+    "wavenumber": "rad/mm",
+    "centre_x": "mm",
+    "centre_y": "mm",
+    "frequency": "Hz",
+    "start": "s",
+    "stop": "s",
+    "peak_score": "null SD",
+}
+DENSE_UNITS = {"direction": "degree", "speed": "mm/s", "frequency": "Hz"}
+
+
+def event_table(
+    reader: FieldReader,
+    measure: Directionality,
+    smooth: np.ndarray,
+    null: Null,
+    window: int,
+    params: Any,
+    seed: int,
+) -> xr.Dataset:
+    """Find the events, estimate each, and lay them out along ``event`` in order of time.
+
+    ``smooth`` (scale x family, frame) is the smoothed statistic, ``window`` its first smoothing
+    window in detection frames, ``params`` those of the plug-in.
+    """
+    cycle = 1 / np.sqrt(params.band[0] * params.band[1])
+    spans = find_spans(
+        smooth[: len(FAMILIES)],
+        null.threshold[: len(FAMILIES)],
+        null.score(smooth),
+        window=window,
+        shortest=max(2, round(params.shortest * cycle * reader.detection_rate)),
+        longest_gap=round(LONGEST_GAP * reader.detection_rate),
+    )
+    patterns = patterns_of(reader.electrodes)
+    tasks = [
+        dask.delayed(estimate)(
+            reader,
+            measure,
+            patterns,
+            span.start * reader.stride,
+            min(span.stop * reader.stride, reader.frames),
+            generalized=params.phase == "generalized",
+            draws=params.bootstrap,
+            rng=generator(seed, "event", str(number)),
+        )
+        for number, span in enumerate(spans)
+    ]
+    return _events(reader, spans, list(dask.compute(*tasks)), null)
+
+
+def _events(
+    reader: FieldReader, spans: list[Span], estimates: list[Estimate], null: Null
+) -> xr.Dataset:
+    time = reader.lfp["time"].values
+    step = reader.every * reader.stride
+    last = len(time) - 1
+    peak = np.array([span.peak for span in spans])
+    p = null.p_event(peak) if len(spans) else np.zeros(0)
+    columns: dict[str, np.ndarray] = {
+        "start": np.array([time[span.start * step] for span in spans], dtype=float),
+        "stop": np.array([time[min(span.stop * step, last)] for span in spans], dtype=float),
+        "peak_score": peak.astype(float),
+        "p": p,
+        "q": benjamini_hochberg(p),
+    }
+    numbers = (*NUMBERS, "frequency", "interpolated", "resultant", "evidence", "aliased")
+    for name in (*numbers, "prediction_synchronous"):
+        columns[name] = np.array([float(one.row[name]) for one in estimates])
+    table = xr.Dataset(
+        {name: ("event", value, {"units": UNITS.get(name, "1")}) for name, value in columns.items()}
+    )
+    table["aliased"] = table["aliased"].astype(bool)
+    table["class"] = ("event", np.array([str(e.row["class"]) for e in estimates], dtype="<U16"))
+    electrodes = reader.electrodes
+    maps = np.array([one.phase for one in estimates]).reshape(-1, len(electrodes))
+    scores = np.array([one.verdict.prediction for one in estimates]).reshape(-1, len(CLASSES))
+    table["event_phase"] = (("event", "electrode"), maps, {"units": "rad"})
+    table["prediction"] = (("event", "pattern"), scores, {"units": "1"})
+    return table.assign_coords(
+        pattern=list(CLASSES),
+        electrode=reader.lfp["electrode"].values[electrodes.index],
+        x=("electrode", electrodes.position[:, 0], {"units": "mm"}),
+        y=("electrode", electrodes.position[:, 1], {"units": "mm"}),
+    )
+
+
+def dense_table(reader: FieldReader, frames: Frames) -> xr.Dataset:
+    """Measures of every frame along ``time``; names are prefixed where the table uses them."""
+    renamed = {"direction": "frame_direction", "speed": "frame_speed"}
+    renamed |= {"frequency": "frame_frequency", "interpolated": "frame_interpolated"}
+    renamed |= {"aliased": "frame_aliased"}
+    table = xr.Dataset(
+        {
+            renamed.get(name, name): ("time", value, {"units": DENSE_UNITS.get(name, "1")})
+            for name, value in frames.dense.items()
+        },
+        coords={"time": ("time", reader.lfp["time"].values[:: reader.every], {"units": "s"})},
+    )
+    if frames.phase is not None:
+        table["phase"] = (("time", "electrode"), frames.phase, {"units": "rad"})
+    return table
+
+
+def delay_table(plane: DelayPlane | None) -> xr.Dataset:
+    """The delay plane's direction, group speed and R squared, NaN where there is none."""
+    values = dict.fromkeys(("direction", "direction_low", "direction_high"), np.nan)
+    values |= dict.fromkeys(("speed", "speed_low", "speed_high", "r_squared"), np.nan)
+    if plane is not None:
+        here = complex(*plane.slowness)
+        drawn = plane.drawn[:, 0] + 1j * plane.drawn[:, 1]
+        turn = np.degrees(np.nanquantile(np.angle(drawn / here), (0.025, 0.975)))
+        direction = float(np.degrees(np.angle(here)))
+        slow = np.nanquantile(np.abs(drawn), (0.025, 0.975))
+        values |= {
+            "direction": direction,
+            "direction_low": direction + turn[0],
+            "direction_high": direction + turn[1],
+            "speed": 1 / abs(here),
+            "speed_low": 1 / slow[1],
+            "speed_high": 1 / slow[0],
+            "r_squared": plane.r_squared,
+        }
+    return xr.Dataset(
+        {
+            f"delay_plane_{name}": ((), float(value), {"units": UNITS.get(name, "1")})
+            for name, value in values.items()
+        }
+    )
