@@ -15,7 +15,9 @@ FILES = {
     "models/one.py": "from lab.shared import helper\n\ndef fit(x):\n    return helper(x)\n",
     "models/two.py": "def fit(x):\n    return x\n",
     "models/lazy.py": "def fit(x):\n    import lab.deep as d\n    return d.value\n",
-    "shared.py": 'from lab import deep\n\n\ndef helper(x):\n    """Help."""\n    return deep.value\n',
+    "shared.py": (
+        'from lab import deep\n\n\ndef helper(x):\n    """Help."""\n    return deep.value\n'
+    ),
     "deep.py": "import math\nvalue = math.pi\n",
 }
 

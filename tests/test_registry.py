@@ -40,7 +40,9 @@ def test_own_models_are_found_with_summary_and_signal() -> None:
 
 
 def test_an_unknown_name_or_kind_is_told_with_those_there_are() -> None:
-    with pytest.raises(DriftwaveError, match="no models plug-in named 'lfasd'; there are .*langev"):
+    with pytest.raises(
+        DriftwaveError, match=r"no models plug-in named 'lfasd'; there are .*langev"
+    ):
         registry.plugin("models", "lfasd")
     with pytest.raises(DriftwaveError, match="no plug-in kind 'modles'"):
         registry.plugins("modles")

@@ -467,3 +467,7 @@ def test_analytic_phase_of_the_lfp_follows_the_planted_phase():
 def test_array_params_are_checked(params, named):
     with pytest.raises(InputError, match=named):
         parse_params(array, params, "array")
+
+
+def test_params_survive_json():
+    assert array.Params.model_validate_json(CLEAN.model_dump_json()) == CLEAN

@@ -140,7 +140,7 @@ def test_an_exception_while_computing_leaves_the_earlier_store(tmp_path: Path) -
 
 _SLOW_WRITER = """
 import sys, time
-import dask.array, numpy as np, xarray as xr
+import dask.array, numpy, xarray as xr
 from driftwave.store import write_tree
 
 def slow(block):
@@ -148,7 +148,8 @@ def slow(block):
     time.sleep(30)
     return block
 
-data = dask.array.ones((4, 3), chunks=(1, 3)).map_blocks(slow, dtype=float)
+data = dask.array.ones((4, 3), chunks=(1, 3))
+data = data.map_blocks(slow, dtype=float, meta=numpy.empty((0, 0)))
 write_tree(xr.Dataset({"rate": (("trial", "unit"), data)}), sys.argv[1])
 """
 
@@ -171,8 +172,10 @@ def test_a_killed_writer_leaves_no_half_store(tmp_path: Path, earlier: bool) -> 
         assert verify_store(target) == []
     else:
         assert not target.exists()
+    assert len(left_behind(tmp_path)) == 1
     write_tree(example(6.0), target)
     assert float(open_dataset(target)["rate"].mean()) == 6.0
+    assert left_behind(tmp_path) == []  # what the killed writer had begun is gone
 
 
 def _write_many(target: str, value: float, stop: float) -> None:
@@ -197,6 +200,29 @@ def test_two_writers_never_mix(tmp_path: Path) -> None:
     assert verify_store(target) == []
     values = np.unique(open_dataset(target)["rate"].values)
     assert values in ([1.0], [2.0])
+    assert left_behind(tmp_path) == []
+
+
+def _replace_many(target: str, text: str, stop: float) -> None:
+    while time.time() < stop:
+        with atomic_path(target) as temporary:
+            temporary.mkdir()
+            (temporary / "inside").write_text(text)
+
+
+def test_many_writers_of_a_folder_never_fail(tmp_path: Path) -> None:
+    """Folders so small that the writers meet while they replace one another's."""
+    target, stop = tmp_path / "a", time.time() + 2
+    context = multiprocessing.get_context("fork")
+    writers = [
+        context.Process(target=_replace_many, args=(str(target), str(k), stop)) for k in range(4)
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0] * 4
+    assert (target / "inside").read_text() in "0123"
     assert left_behind(tmp_path) == []
 
 

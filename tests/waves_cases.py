@@ -51,16 +51,20 @@ def noise(
     length: float = 0.0,
     shared: float = 0.0,
     exponent: float = 1.0,
+    power: float = 2.0,
 ) -> np.ndarray:
     """Zero-lag Gaussian noise (electrode, time), unit variance, 1/f^exponent power spectrum.
 
-    A share ``shared`` of its variance has correlation exp(-(d / length)^2 / 2) between electrodes.
+    A share ``shared`` of its variance has correlation exp(-(d / length)^power / power) between
+    electrodes.
     """
     n = len(position)
     mix = np.eye(n)
     if shared:
         square = ((position[:, None] - position[None]) ** 2).sum(-1)
-        covariance = shared * np.exp(-square / (2 * length**2)) + (1 - shared) * np.eye(n)
+        covariance = shared * np.exp(-((np.sqrt(square) / length) ** power) / power) + (
+            1 - shared
+        ) * np.eye(n)
         mix = np.linalg.cholesky(covariance)
     spectrum = np.fft.rfft(mix @ rng.normal(size=(n, count)), axis=1)
     frequency = np.fft.rfftfreq(count, 1 / rate)

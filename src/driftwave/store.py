@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import glob
 import json
 import os
 import shutil
+import socket
 import subprocess
+import time
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping
@@ -28,31 +32,74 @@ warnings.filterwarnings("ignore", message="Object at .snakemake_timestamp")
 warnings.filterwarnings("ignore", message=".*does not have a Zarr V3 specification.*")
 
 
+# Why a rename onto something fails: a folder in the way, or a folder where a file is or vice versa.
+_IN_THE_WAY = (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR)
+
+
 def _temporary_beside(target: Path) -> Path:
+    """A hidden path beside ``target`` that tells which process of which machine made it."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    return target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
+    owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    return target.with_name(f".{target.name}.{owner}.partial")
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove what killed processes of this machine left beside ``target``."""
+    prefix = f".{target.name}.{socket.gethostname()}-"
+    for path in target.parent.glob(f"{glob.escape(prefix)}*.partial"):
+        process = path.name.removeprefix(prefix).partition("-")[0]
+        if process.isdigit() and not _alive(int(process)):
+            _remove(path)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is someone else's
+        return True
+    return True
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    """Remove a file or folder, into which threads of a failed write may still be writing."""
+    for _ in range(100):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+        if not path.exists():
+            return
+        time.sleep(0.02)
+    warnings.warn(f"{path} could not be removed; remove it by hand.", stacklevel=2)
 
 
 def _replace(source: Path, target: Path) -> None:
-    """Rename onto ``target``; an existing directory is moved aside first, as rename demands."""
-    if target.is_dir():
-        old = _temporary_beside(target)
-        os.rename(target, old)
-        try:
-            os.rename(source, target)
-        except BaseException:
-            os.rename(old, target)
-            raise
-        _remove(old)
-    else:
-        os.replace(source, target)
+    """Rename onto ``target``, moving aside what a rename cannot replace.
+
+    Another process may put its own there meanwhile; the last one stays.
+    """
+    aside: list[Path] = []
+    try:
+        while True:
+            try:
+                os.replace(source, target)
+                break
+            except OSError as error:
+                if error.errno not in _IN_THE_WAY:
+                    raise
+            old = _temporary_beside(target)
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(target, old)
+                aside.append(old)
+    except BaseException:
+        if aside and not target.exists():
+            os.rename(aside.pop(), target)
+        raise
+    finally:
+        for old in aside:
+            _remove(old)
 
 
 @contextlib.contextmanager
@@ -60,10 +107,12 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``target`` that becomes ``target`` only on success.
 
     Works for a file or a folder, whichever the caller makes. On an exception nothing is left
-    behind and an earlier ``target`` stays as it was.
+    behind and an earlier ``target`` stays as it was; what a killed process left is removed by the
+    next one on the same machine.
     """
     target = Path(target)
     temporary = _temporary_beside(target)
+    _remove_abandoned(target)
     try:
         yield temporary
         _replace(temporary, target)

@@ -110,6 +110,7 @@ FIGURES = {
     "decoding": FigureKind("decoding", "decode"),
     "manifold": FigureKind("manifold", "manifold", each=True),
     "waves": FigureKind("waves", "waves", each=True),
+    "wave_field": FigureKind("waves", "waves", each=True),
     "oscillators": FigureKind("models", "latents", each=True, observes="field"),
 }
 
@@ -286,7 +287,10 @@ class Plan:
         }
 
     def figures(self, session: str, figure: str) -> dict[str, dict[str, str]]:
-        """A session's figures of one kind: file name to the results (name to path) drawn."""
+        """A session's figures of one kind: file name to the results (name to path) drawn.
+
+        A figure of one source knows its result by the stage's name, others by the sources' names.
+        """
         kind = FIGURES[figure]
         if not kind.results:
             return {figure: {}}
@@ -299,7 +303,7 @@ class Plan:
             names = [name for name in names if gives_curves(self.plugin_of(name))]
         if kind.each:
             return {
-                f"{figure}.{name}": {name: self.store(session, kind.results, name)}
+                f"{figure}.{name}": {kind.results: self.store(session, kind.results, name)}
                 for name in names
             }
         stores = {name: self.store(session, kind.results, name) for name in names}

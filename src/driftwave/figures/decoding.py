@@ -17,7 +17,8 @@ from driftwave.figures.style import NULL, STYLE, TRUTH, colour_of
 LOWEST_R2 = -0.25
 MOST_PANELS = 6
 MOST_TRACES = 3
-EXAMPLE_SECONDS = 12.0
+MOST_EXAMPLES = 2
+EXAMPLE_SECONDS = 20.0
 EXAMPLE_TRIALS = 8
 _NAMES = {"smoothed_counts": "smoothed counts"}
 _MARKERS = {"counts": "o", "smoothed_counts": "s", "rates": "o", "latents": "s"}
@@ -100,9 +101,18 @@ def draw(recording: xr.DataTree | None, results: dict[str, xr.Dataset]) -> Figur
         ratios = [height, *[1.45] * len(examples)]
         grid = figure.add_gridspec(len(ratios), 1, height_ratios=ratios)
         _score_panels(figure, grid, rows, panels)
+        keys: list[list[str]] = []
         for number, example in enumerate(examples, start=1):
-            _draw_example(figure.add_subplot(grid[number]), rows, example)
+            axes = figure.add_subplot(grid[number])
+            keys.append(_draw_example(axes, rows, example))
+            if keys.count(keys[-1]) == 1:
+                axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.2)
     return figure
+
+
+def _colours(rows: list[Row]) -> dict[str, str]:
+    """A colour for each model; the recording has none of its own."""
+    return colour_of(list(dict.fromkeys(r.source for r in rows if r.source != "recording")))
 
 
 def _panels(rows: list[Row]) -> list[Panel]:
@@ -119,7 +129,7 @@ def _panels(rows: list[Row]) -> list[Panel]:
 
 
 def _score_panels(figure: Figure, grid: GridSpec, rows: list[Row], panels: list[Panel]) -> None:
-    colours = colour_of([row.source for row in rows if row.source != "recording"])
+    colours = _colours(rows)
     inner = grid[0].subgridspec(1, len(panels), wspace=0.08)
     first: Axes | None = None
     for column, panel in enumerate(panels):
@@ -164,7 +174,6 @@ class Example:
     """A target whose decoded and true values are drawn."""
 
     feature: str
-    components: list[str]
     targets: list[str]
     unit: str
     per: str
@@ -176,25 +185,27 @@ class Example:
 
 
 def _examples(rows: list[Row]) -> list[Example]:
-    """The first two features that were decoded and have a test split."""
-    found: list[Example] = []
+    """The two features decoded best in the test split, at chance only if all are."""
+    found: list[tuple[float, Example]] = []
     result = rows[0].result
     if "target_value" not in result or not result.sizes["test_trial"]:
-        return found
+        return []
     for feature in dict.fromkeys(result["feature"].values.tolist()):
         part = result.where(result["feature"] == feature, drop=True)
-        if np.isfinite(part["r2_test"]).any():
+        scored = part["r2_test"].max()
+        if np.isfinite(scored):
             circular = part.sizes["target"] == 2
-            found.append(
-                Example(
-                    str(feature),
-                    part["component"].values.tolist(),
-                    part["target"].values.tolist(),
-                    "degree" if circular else str(part["unit_of_measure"].values[0]),
-                    str(part["per"].values[0]),
-                )
+            example = Example(
+                str(feature),
+                part["target"].values.tolist(),
+                "degree" if circular else str(part["unit_of_measure"].values[0]),
+                str(part["per"].values[0]),
             )
-    return found[:2]
+            above = part["p_value_test"].min() < 0.05
+            found.append((float(scored) + 10 * float(above), example))
+    ranked = sorted(found, key=lambda pair: -pair[0])[:MOST_EXAMPLES]
+    kept = [pair for pair in ranked if pair[0] > 5 or pair is ranked[0]]
+    return [example for score, example in found if (score, example) in kept]
 
 
 def _best(rows: list[Row], example: Example) -> list[Row]:
@@ -211,9 +222,10 @@ def _best(rows: list[Row], example: Example) -> list[Row]:
     return [row for _, row in ranked if row.source == "recording"] + models[: MOST_TRACES - 1]
 
 
-def _draw_example(axes: Axes, rows: list[Row], example: Example) -> None:
+def _draw_example(axes: Axes, rows: list[Row], example: Example) -> list[str]:
+    """Draw true and decoded values; returns the names of what is drawn."""
     result = rows[0].result
-    colours = colour_of([row.source for row in rows if row.source != "recording"])
+    colours = _colours(rows)
     true = example.values(result["target_value"])
     chosen = _best(rows, example)
     decoded = {
@@ -228,7 +240,7 @@ def _draw_example(axes: Axes, rows: list[Row], example: Example) -> None:
     else:
         _draw_traces(axes, true, decoded, colours, result, wraps=example.unit == "degree")
         axes.set_ylabel(f"{name}\n({example.unit or 'unit not stated'})")
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.2)
+    return [row.label for row in chosen]
 
 
 def _draw_trials(

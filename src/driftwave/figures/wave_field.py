@@ -54,7 +54,7 @@ def example_events(waves: xr.Dataset, most: int = EXAMPLES) -> list[int]:
 def _strips(recording: xr.DataTree | None, waves: xr.Dataset) -> Figure:
     chosen = example_events(waves)
     figure, axes = plt.subplots(
-        len(chosen), PHASES + 1, figsize=(7.6, 1.35 * len(chosen) + 0.55), squeeze=False
+        len(chosen), PHASES + 1, figsize=(7.6, 1.05 * len(chosen) + 0.3), squeeze=False
     )
     position = np.stack([waves["x"].values, waves["y"].values], axis=1)
     size = _marker(figure, position, waves, PHASES + 1)
@@ -123,9 +123,8 @@ def _marker(figure: Figure, position: np.ndarray, waves: xr.Dataset, columns: in
 
 
 def _map(axes: Axes, position: np.ndarray, phase: np.ndarray, size: float) -> None:
-    axes.scatter(
-        *position.T, c=phase, s=size, marker="s", cmap=CYCLIC, vmin=-np.pi, vmax=np.pi, lw=0
-    )
+    x, y = position.T
+    axes.scatter(x, y, c=phase, s=size, marker="s", cmap=CYCLIC, vmin=-np.pi, vmax=np.pi, lw=0)
     axes.set_aspect("equal")
     margin = 0.08 * float(np.ptp(position, axis=0).max())
     axes.set_xlim(position[:, 0].min() - margin, position[:, 0].max() + margin)
@@ -175,8 +174,8 @@ def _loadings(waves: xr.Dataset) -> Figure:
         _map(axis, position, one["event_phase"].values, size)
         _mark(axis, one, position)
         axis.set_title(
-            f"{float(one['frequency']):.1f} Hz, {class_label(str(one['class'].values))}"
-            f"\n{_speed(one).lstrip(', ') or 'no speed'}, p = {float(one['p']):.2g}"
+            f"{float(one['frequency']):.1f} Hz{_speed(one)}, p = {float(one['p']):.2g}"
+            f"\n{class_label(str(one['class'].values))}"
         )
     _colour_bar(figure, axes)
     return figure

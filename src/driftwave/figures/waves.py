@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from driftwave.figures.style import COLOURS, NULL, STYLE, TRUTH
 
@@ -43,14 +44,15 @@ def draw(recording: xr.DataTree | None, results: dict[str, xr.Dataset]) -> Figur
     results : dict
         ``waves``: what the waves stage wrote.
     """
+    del recording
     waves = results["waves"]
     with plt.rc_context(STYLE):
         return _draw_loadings(waves) if "oscillator" in waves.dims else _draw_events(waves)
 
 
 def _draw_events(waves: xr.Dataset) -> Figure:
-    figure = plt.figure(figsize=(7.4, 5.6))
-    grid = figure.add_gridspec(3, 12, height_ratios=[1.0, 0.55, 1.15])
+    figure = plt.figure(figsize=(7.4, 5.8))
+    grid = figure.add_gridspec(3, 12, height_ratios=[1.0, 0.6, 1.15])
     trace = figure.add_subplot(grid[0, :])
     bars = figure.add_subplot(grid[1, :], sharex=trace)
     _trace(trace, waves)
@@ -83,7 +85,7 @@ def _bars(axes: Axes, waves: xr.Dataset) -> None:
         span = (float(waves["start"][event]), float(waves["stop"][event]))
         _bar(axes, 0, span, name, filled=bool(sure[event]))
         used.append(name)
-    labels = [f"found\n{int(sure.sum())} of {len(sure)} significant"]
+    labels = [f"found\n({int(sure.sum())}/{len(sure)}\nsignificant)"]
     if "true_wave" in waves.dims:
         labels.append("true")
         for wave in range(waves.sizes["true_wave"]):
@@ -99,8 +101,9 @@ def _bars(axes: Axes, waves: xr.Dataset) -> None:
             handles,
             [class_label(name) for name in shown],
             ncol=len(shown),
-            loc="upper center",
-            bbox_to_anchor=(0.5, -0.55),
+            loc="lower left",
+            bbox_to_anchor=(0, 1),
+            borderpad=0,
             handlelength=1,
             columnspacing=1,
         )
@@ -128,7 +131,7 @@ def _null(axes: Axes, waves: xr.Dataset, number: int, family: str) -> None:
     axes.set_title(f"{family}\np = {p:.2g}")
     low, high = min(null.min(), observed), max(null.max(), observed)
     axes.set_xlim(low - 0.1 * (high - low), high + 0.1 * (high - low))
-    axes.locator_params(axis="x", nbins=3)
+    axes.set_xticks([np.median(null), observed], [f"{np.median(null):.2f}", f"{observed:.2f}"])
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     if number == 1:
@@ -161,20 +164,20 @@ def _rose(axes: Axes, waves: xr.Dataset) -> None:
 def _speeds(axes: Axes, waves: xr.Dataset) -> None:
     planar = _planar(waves)
     speed = waves["speed"].values[planar]
-    axes.set_title("speed of planar events")
+    axes.set_title("speed of planar\nevents")
     axes.set_xlabel("speed (mm/s)")
     if not len(speed):
         axes.text(0.5, 0.5, "none significant", ha="center", transform=axes.transAxes)
         axes.set_yticks([])
         return
     edges = np.geomspace(speed.min() / SPREAD, speed.max() * SPREAD, 13)
-    axes.hist(speed, bins=edges, color=COLOURS[0], alpha=0.8)
+    axes.hist(speed, bins=edges.tolist(), color=COLOURS[0], alpha=0.8)
     axes.set_xscale("log")
     ticks = [t for t in (10, 20, 50, 100, 200, 500, 1000, 2000) if edges[0] < t < edges[-1]]
     axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
     axes.minorticks_off()
     axes.set_ylabel("events")
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     if "match_speed_ratio" in waves:
         matched = waves["match_significant"].values & (waves["match_class"].values == "planar")
         event = waves["match_event"].values[matched]
@@ -192,7 +195,7 @@ def _speeds(axes: Axes, waves: xr.Dataset) -> None:
             label="true",
         )
         if len(true):
-            axes.set_xlabel(f"speed (mm/s; ticks: true)\nmedian ratio {np.nanmedian(ratio):.2f}")
+            axes.set_xlabel(f"mm/s (ticks: true)\nmedian ratio {np.nanmedian(ratio):.2f}")
 
 
 def _draw_loadings(waves: xr.Dataset) -> Figure:
@@ -205,7 +208,7 @@ def _draw_loadings(waves: xr.Dataset) -> Figure:
         axis.hist(null[np.isfinite(null)], bins=15, color=NULL)
         axis.axvline(float(one["asymmetry"]), color=COLOURS[1], lw=1.6)
         name = class_label(str(one["class"].values))
-        axis.set_title(f"{float(one['frequency']):.1f} Hz, {name}\np = {float(one['p']):.2g}")
+        axis.set_title(f"{float(one['frequency']):.1f} Hz, p = {float(one['p']):.2g}\n{name}")
         axis.set_xlabel("lag asymmetry")
         axis.locator_params(axis="x", nbins=4)
         axis.set_yticks([])

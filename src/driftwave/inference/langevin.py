@@ -220,7 +220,7 @@ def released_recursion(
     friction: float,
     step: float = 0.01,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    r"""The released step as one linear map of the stacked state per bin.
+    r"""The released step, its gradient one matrix product per bin.
 
     :math:`z' = z + \epsilon v`, :math:`v' = v - \epsilon G z`,
     :math:`v'' = (1-\gamma) v' + \sqrt{2\gamma}\,\xi`. U is quadratic, so G is constant and the
@@ -241,19 +241,15 @@ def released_recursion(
         Mean :math:`(1-\gamma) v'` of each velocity given the state before; its variance is
         :math:`2\gamma`.
     """
-    latents = position.shape[-1]
     keep = 1.0 - friction
-    one = torch.eye(latents, device=gradient.device, dtype=gradient.dtype)
-    above = torch.cat([one, -keep * step * gradient.T], 1)
-    below = torch.cat([step * one, keep * one], 1)
-    matrix = torch.cat([above, below], 0)
-    kicks = torch.nn.functional.pad(math.sqrt(2 * friction) * noise, (latents, 0))
-    state = torch.cat([position, velocity], -1)
-    states = [state]
+    pull = -keep * step * gradient.T
+    kicks = math.sqrt(2 * friction) * noise
+    positions, velocities = [position], [velocity]
     for kick in kicks.unbind(0):
-        state = torch.addmm(kick, state, matrix)
-        states.append(state)
-    path = torch.stack(states)
-    positions, velocities = path.split(latents, -1)
-    means = velocities[1:] - kicks[..., latents:]
-    return positions, velocities, means
+        drifted = torch.add(position, velocity, alpha=step)
+        velocity = torch.addmm(torch.add(kick, velocity, alpha=keep), position, pull)
+        position = drifted
+        positions.append(position)
+        velocities.append(velocity)
+    path = torch.stack(velocities)
+    return torch.stack(positions), path, path[1:] - kicks

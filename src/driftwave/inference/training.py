@@ -37,6 +37,8 @@ class Schedule:
     rate : {"cosine", "plateau"}
         Cosine decay to a hundredth over ``steps``, or times .95 after 10 epochs without a better
         validation loss, down to 1e-5.
+    warmup : int
+        Steps over which the learning rate grows from zero.
     decay_warmup : int
         Epochs over which weight decay grows from zero to its value.
     ema : float
@@ -59,6 +61,7 @@ class Schedule:
     clip: float = 1.0
     optimiser: Literal["adamw", "adam"] = "adamw"
     rate: Literal["cosine", "plateau"] = "cosine"
+    warmup: int = 0
     decay_warmup: int = 0
     ema: float = 0.99
     patience: int = 50
@@ -197,6 +200,8 @@ class _Run:
         if schedule.rate == "cosine":
             done = min(1.0, self.step / (self.epochs * self.passes * self.per_pass))
             rate *= 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
+        if schedule.warmup:
+            rate *= min(1.0, (self.step + 1) / schedule.warmup)
         else:
             rate = max(rate, 1e-5)
         ramp = min(1.0, self.epoch / schedule.decay_warmup) if schedule.decay_warmup else 1.0

@@ -103,7 +103,7 @@ class Params(BaseModel):
     feedforward: int | None = Field(
         None,
         ge=1,
-        description="Feed-forward width of the Transformer layer; 128 for corrected, 512 for released.",
+        description="Width inside the Transformer layer; 128 for corrected, 512 for released.",
     )
     friction: float = Field(
         0.55, gt=0, lt=1, description="gamma of the released step; corrected learns its own."
@@ -257,6 +257,7 @@ def _schedule(params: Resolved) -> Schedule:
         betas=(0.9, 0.999) if released else (0.9, 0.99),
         optimiser="adam" if released else "adamw",
         rate="plateau" if released else "cosine",
+        warmup=0 if released else 100,
         decay_warmup=500 if released else 0,
         patience=params.patience,
         save_every=SAVE_EVERY,

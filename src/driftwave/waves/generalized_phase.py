@@ -8,9 +8,7 @@ PAPER = "Davis et al. 2020, Nature 587:432"
 EXTENSION = 3
 
 
-def generalized_phase(
-    signal: np.ndarray, *, monotone: bool = True
-) -> tuple[np.ndarray, np.ndarray]:
+def generalized_phase(signal: np.ndarray, *, forward: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """Generalized phase of an analytic signal.
 
     Where the instantaneous frequency arg(z_{t+1} conj z_t) is negative the phase runs backwards,
@@ -23,10 +21,10 @@ def generalized_phase(
     ----------
     signal : ndarray, complex (channel, time)
         Analytic signal; a channel that holds NaN gives NaN throughout.
-    monotone : bool
-        Take the advance across a gap in [0, 2 pi), so that the phase never runs backwards. Plain
-        unwrapping, the paper's, takes it in [-pi, pi), which turns the phase back in gaps longer
-        than half a cycle; only filled samples differ.
+    forward : bool
+        Unwrap across a gap to the turn nearest to the channel's mean frequency times the gap's
+        length. Plain unwrapping, the paper's, takes the shorter arc, which turns the phase back
+        in gaps longer than half a cycle; only filled samples differ.
 
     Returns
     -------
@@ -42,7 +40,7 @@ def generalized_phase(
         return phase, np.zeros_like(dropped)
     broken = ~np.isfinite(phase).all(axis=1) | ((~dropped).sum(axis=1) < 4)
     dropped[broken] = False
-    unwrapped = _fill(np.where(broken[:, None], 0.0, phase), dropped, monotone)
+    unwrapped = _fill(np.where(broken[:, None], 0.0, phase), dropped, forward)
     result = unwrapped - 2 * np.pi * np.round(unwrapped / (2 * np.pi))
     result[broken] = np.nan
     return result, dropped
@@ -67,7 +65,7 @@ def _reversals(phase: np.ndarray) -> np.ndarray:
     return np.cumsum(cover, axis=1)[:, :count] > 0
 
 
-def _fill(phase: np.ndarray, dropped: np.ndarray, monotone: bool) -> np.ndarray:
+def _fill(phase: np.ndarray, dropped: np.ndarray, forward: bool) -> np.ndarray:
     """Unwrap the kept samples of each row and fill the dropped ones."""
     channels, count = phase.shape
     kept = np.flatnonzero(~dropped)
@@ -76,9 +74,13 @@ def _fill(phase: np.ndarray, dropped: np.ndarray, monotone: bool) -> np.ndarray:
     value = phase.reshape(-1)[kept]
     step = _wrap(np.diff(value))
     gap = np.diff(kept) > 1
-    if monotone:
-        step[gap & (step < 0)] += 2 * np.pi
     new_row = np.diff(row) > 0
+    if forward:
+        plain = ~gap & ~new_row
+        advance = np.bincount(row[1:][plain], step[plain], channels)
+        advance /= np.maximum(np.bincount(row[1:][plain], minlength=channels), 1)
+        expected = advance[row[1:]] * np.diff(kept)
+        step[gap] += 2 * np.pi * np.round((expected - step)[gap] / (2 * np.pi))
     step[new_row] = 0
     unwrapped = np.concatenate([[0.0], np.cumsum(step)])
     starts = np.concatenate([[0], np.flatnonzero(new_row) + 1])

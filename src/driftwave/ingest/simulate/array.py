@@ -51,7 +51,8 @@ MAP_LENGTH = 2.0  # mm; correlation length of a zero-lag burst's map
 class Params(BaseModel):
     """Parameters of the array recording."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # The file's notes keep the parameters as JSON, which has no infinite numbers.
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
     duration: float = Field(60.0, gt=1, description="Length of the recording, s.")
     sampling_rate: float = Field(1000.0, ge=100, description="Sampling rate of the LFP, Hz.")
