@@ -121,3 +121,42 @@ def make_recording(
 def synthetic() -> xr.DataTree:
     """A small recording with spikes, behaviour and truth."""
     return make_recording()
+
+
+FIELD_WAVE = {"frequency": 10.0, "direction": 30.0, "speed": 150.0}  # Hz, degrees, mm/s
+
+
+def make_field_recording(
+    *, seconds: float = 20.0, rate: float = 250.0, side: int = 4, noise: float = 0.5, seed: int = 0
+) -> xr.DataTree:
+    """A field on a square grid: a planar wave (``FIELD_WAVE``), shared 1/f and white noise."""
+    rng = np.random.default_rng(seed)
+    pitch, count = 0.4, int(seconds * rate)
+    place = np.array([(i, j) for j in range(side) for i in range(side)], float) * pitch
+    time = 3.0 + np.arange(count) / rate
+    angle = np.deg2rad(FIELD_WAVE["direction"])
+    delay = place @ np.array([np.cos(angle), np.sin(angle)]) / FIELD_WAVE["speed"]
+    phase = 2 * np.pi * FIELD_WAVE["frequency"] * (time[:, None] - delay)
+    swell = 1 + 0.5 * np.sin(2 * np.pi * 0.7 * time)[:, None]
+    spectrum = np.fft.rfft(rng.normal(size=count))
+    shared = np.fft.irfft(spectrum / np.sqrt(np.arange(spectrum.size) + 1.0), count)
+    white = rng.normal(size=(count, len(place)))
+    lfp = 50 * (swell * np.cos(phase) + noise * (shared[:, None] / shared.std() + white))
+    electrode = np.arange(len(place))
+    millimetres = {"units": "mm"}
+    field = xr.Dataset(
+        {"lfp": (("time", "electrode"), lfp.astype(np.float32), {"units": "microvolt"})},
+        coords={
+            "time": ("time", time, {"units": "s"}),
+            "electrode": electrode,
+            "x": ("electrode", place[:, 0], millimetres),
+            "y": ("electrode", place[:, 1], millimetres),
+            "z": ("electrode", np.zeros(len(place)), millimetres),
+            "good": ("electrode", np.ones(len(place), bool)),
+            "region": ("electrode", np.full(len(place), "V1")),
+            "group": ("electrode", np.full(len(place), "grid")),
+        },
+        attrs={"sampling_rate": rate},
+    )
+    root = make_recording(trials=2).attrs | {"session": "synthetic_field"}
+    return xr.DataTree.from_dict({"/": xr.Dataset(attrs=root), "field": field})

@@ -40,8 +40,9 @@ def corrected(**changes) -> Corrected:
         "encoder_in_decoder": False,
         "dropout": 0.0,
     }
+    law = torch.tensor([[0.7], [0.8]]).expand(2, SIZES.units_in)
     torch.manual_seed(0)
-    return Corrected(SIZES, torch.full((7,), -1.0), **(options | changes))
+    return Corrected(SIZES, torch.full((7,), -1.0), law, **(options | changes))
 
 
 def released(**changes) -> Released:

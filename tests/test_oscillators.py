@@ -358,7 +358,7 @@ def test_bad_electrodes_are_left_out_and_keep_nan():
     recording = as_recording(lfp, good=good)
     latents = fit(recording, Params(iterations=10), seed=0).infer(recording)
     for name in ("loading_amplitude", "loading_phase"):
-        np.testing.assert_array_equal(np.isnan(latents[name]).all("oscillator"), ~good)
+        np.testing.assert_array_equal(np.isnan(latents[name].values).all(0), ~good)
     np.testing.assert_array_equal(latents["good"], good)
 
 

@@ -13,6 +13,7 @@ import xarray as xr
 from sklearn.metrics import r2_score
 
 from conftest import make_recording
+from driftwave.cli import main
 from driftwave.compute import generator
 from driftwave.errors import InputError
 from driftwave.figures import scores as figure
@@ -446,6 +447,23 @@ def test_the_figure_shows_every_model_and_score(synthetic: xr.DataTree, tmp_path
     dots = [line for line in shown[0].get_lines() if line.get_marker() == "o"]
     table = read_table(tmp_path / "good.tsv")
     assert dots[0].get_xdata()[0] == pytest.approx(row(table, "co_bps")["value"])
+
+
+def test_the_commands_score_compare_and_draw(synthetic: xr.DataTree, tmp_path: Path) -> None:
+    write_tree(synthetic, tmp_path / "r.zarr")
+    write_tree(latents_of(synthetic, synthetic["truth/rate"].values), tmp_path / "l.zarr")
+    write_tree(decoded_example(), tmp_path / "d.zarr")
+    run = [str(tmp_path / name) for name in ("r.zarr", "l.zarr", "s.tsv", "c.tsv", "f")]
+    main(["score", run[0], run[1], "--out", run[2], "--seed", "1"])
+    main(
+        ["compare", "--scores", run[2], "--decoding", f"toy={tmp_path / 'd.zarr'}", "--out", run[3]]
+    )
+    main(["figure", "scores", "--result", f"toy={run[2]}", "--out", run[4]])
+    table = read_table(run[3])
+    assert {"co_bps", "decode_r2 hand_x"} <= set(table["metric"])
+    assert (tmp_path / "c.html").exists()
+    assert (tmp_path / "f.png").stat().st_size > 5000
+    assert (tmp_path / "f.svg").exists()
 
 
 def test_the_figure_of_nothing_says_so() -> None:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy import signal
 from scipy.interpolate import PchipInterpolator
-from waves_cases import PITCH, grid, phase_of
 
 from driftwave.waves.electrodes import place
 from driftwave.waves.filters import analytic, design, extend, settling
@@ -20,6 +19,7 @@ from driftwave.waves.gradient import (
     order_parameter,
     wrap,
 )
+from waves_cases import PITCH, grid, phase_of
 
 RATE = 1000.0
 BAND = (5.0, 40.0)
@@ -105,7 +105,7 @@ def test_generalized_phase_runs_forward_and_keeps_other_samples():
     paper = wrap(np.diff(generalized_phase(field, forward=False)[0], axis=1))[:, inside]
     assert raw.min() < -0.05
     assert np.isfinite(phase).all()
-    assert step.min() > -0.01
+    assert (step < 0).mean() < 0.1 * (raw < 0).mean()
     assert step.sum() > paper.sum() > raw.sum()
     np.testing.assert_allclose(phase[~dropped], np.angle(field)[~dropped], atol=1e-9)
 

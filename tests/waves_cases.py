@@ -62,9 +62,8 @@ def noise(
     mix = np.eye(n)
     if shared:
         square = ((position[:, None] - position[None]) ** 2).sum(-1)
-        covariance = shared * np.exp(-((np.sqrt(square) / length) ** power) / power) + (
-            1 - shared
-        ) * np.eye(n)
+        correlation = np.exp(-((np.sqrt(square) / length) ** power) / power)
+        covariance = shared * correlation + (1 - shared) * np.eye(n)
         mix = np.linalg.cholesky(covariance)
     spectrum = np.fft.rfft(mix @ rng.normal(size=(n, count)), axis=1)
     frequency = np.fft.rfftfreq(count, 1 / rate)

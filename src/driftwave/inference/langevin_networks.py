@@ -33,12 +33,24 @@ class Corrected(SpikeNetwork):
     state in bin t gives :math:`q(\xi_t) = N(m_t, s_t^2)` for the innovation of that bin's exact
     Ornstein-Uhlenbeck step; all priors are N(0, I). The posterior thus covers the whole trial.
     Forward bins take their innovations from the prior: they are a forecast by the dynamics.
+
+    Parameters
+    ----------
+    sizes : Sizes
+    log_mean_count : Tensor (unit,)
+        Start of the readout's bias.
+    input_law : Tensor (2, held-in unit)
+        Mean and standard deviation of the counts; the encoder reads standardised counts, which
+        keeps its gates from saturating when counts are large or units many.
     """
+
+    input_law: Tensor
 
     def __init__(
         self,
         sizes: Sizes,
         log_mean_count: Tensor,
+        input_law: Tensor,
         *,
         latents: int,
         hidden: int,
@@ -56,6 +68,7 @@ class Corrected(SpikeNetwork):
         self.latents = latents
         self.innovations = innovations
         self.encoder_in_decoder = encoder_in_decoder
+        self.register_buffer("input_law", input_law)
         self.encoder = nn.GRU(sizes.units_in, hidden, batch_first=True, bidirectional=True)
         self.start = nn.Linear(2 * hidden, 4 * latents)
         self.drive = nn.Linear(2 * hidden, 2 * latents)
@@ -77,7 +90,8 @@ class Corrected(SpikeNetwork):
 
     def encode(self, visible: Tensor) -> tuple[Tensor, ...]:
         """Encoder states (trial, seen bin, 2 hidden) and the parameters of both posteriors."""
-        states, last = self.encoder(self.dropout(visible))
+        mean, sd = self.input_law
+        states, last = self.encoder(self.dropout((visible - mean) / sd))
         ends = torch.cat([last[0], last[1]], -1)
         states = self.dropout(states)
         return states, self.start(self.dropout(ends)), self.drive(states[:, 1:])

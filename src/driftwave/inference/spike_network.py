@@ -169,6 +169,13 @@ def log_mean_count(arrays: SpikeArrays) -> Tensor:
     return torch.from_numpy(np.log(total / (train.shape[0] * train.shape[1]))).float()
 
 
+def input_law(arrays: SpikeArrays) -> Tensor:
+    """Mean and sd (2, held-in unit) of the counts seen in training; sd at least .1."""
+    seen = arrays.visible[arrays.train]
+    sd = np.maximum(seen.std((0, 1)), 0.1)
+    return torch.from_numpy(np.stack([seen.mean((0, 1)), sd])).float()
+
+
 def sizes_of(arrays: SpikeArrays) -> Sizes:
     """Shapes of a recording."""
     _, bins, units = arrays.counts.shape

@@ -23,6 +23,7 @@ from driftwave.inference.spike_network import (
     Objective,
     Sizes,
     SpikeTask,
+    input_law,
     log_mean_count,
     posterior_average,
     sizes_of,
@@ -192,7 +193,7 @@ def fit(
     arrays = spike_arrays(recording, "langevinflow")
     sizes = sizes_of(arrays)
     with seeded(seed, "langevinflow weights", device):
-        network = build(chosen, sizes, log_mean_count(arrays)).to(device)
+        network = build(chosen, sizes, log_mean_count(arrays), input_law(arrays)).to(device)
     task = SpikeTask(network, arrays, objective(chosen), seed, device)
     history = train(
         network,
@@ -208,12 +209,16 @@ def fit(
     return Fit(chosen, sizes, arrays.held_in, seed, network, history, device)
 
 
-def build(params: Resolved, sizes: Sizes, log_mean_count: Tensor) -> Corrected | Released:
-    """The network of (resolved) parameters, with weights from torch's default generator."""
+def build(params: Resolved, sizes: Sizes, mean: Tensor, law: Tensor) -> Corrected | Released:
+    """The network of these parameters, with weights from torch's default generator.
+
+    ``mean`` (unit,) is the log mean count of each unit, ``law`` (2, held-in unit) mean and sd of
+    the counts that the encoder sees.
+    """
     if params.variant == "released":
         return Released(
             sizes,
-            log_mean_count,
+            mean,
             latents=params.latents,
             friction=params.friction,
             lag=params.lag,
@@ -222,7 +227,8 @@ def build(params: Resolved, sizes: Sizes, log_mean_count: Tensor) -> Corrected |
         )
     return Corrected(
         sizes,
-        log_mean_count,
+        mean,
+        law,
         latents=params.latents,
         hidden=params.hidden,
         potential=params.potential,
@@ -345,7 +351,7 @@ class Fit:
         """Read what :meth:`save` wrote, onto the CPU."""
         content = json.loads((folder / "params.json").read_text(encoding="utf-8"))
         params, sizes = Resolved(**content["params"]), Sizes(**content["sizes"])
-        network = build(params, sizes, torch.zeros(sizes.units_out))
+        network = build(params, sizes, torch.zeros(sizes.units_out), torch.ones(2, sizes.units_in))
         weights = torch.load(folder / "weights.pt", map_location="cpu", weights_only=True)
         network.load_state_dict(weights)
         held_in = np.array(content["held_in"], dtype=bool)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import fft
+from scipy import fft, stats
 from scipy.ndimage import maximum_filter1d
 
 from driftwave.waves.directionality import Directionality
@@ -129,6 +129,9 @@ def plane_interval(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Bootstrap over cycles of a plane wave's direction and wavenumber.
 
+    Deviations are widened by Student's factor for the number of cycles, as the percentile interval
+    of so few is too narrow (88 % instead of 95 % at 12 cycles).
+
     Returns
     -------
     turn : ndarray (2,)
@@ -142,8 +145,13 @@ def plane_interval(
     start = np.repeat(k[None], draws, axis=0)
     drawn, _ = ascend(plane_phase, start, position, values, steps=6)
     product = (drawn[:, 0] + 1j * drawn[:, 1]) * np.conj(k[0] + 1j * k[1])
+    widen = np.sqrt(cycles / max(cycles - 1, 1)) * stats.t.ppf(0.975, max(cycles - 1, 1))
+    widen /= stats.norm.ppf(0.975)
+    size = float(np.hypot(*k))
+    deviation = np.log(np.maximum(np.hypot(*drawn.T), 1e-12) / max(size, 1e-12))
     quantiles = (0.025, 0.975)
-    return np.quantile(np.angle(product), quantiles), np.quantile(np.hypot(*drawn.T), quantiles)
+    turn = np.clip(widen * np.quantile(np.angle(product), quantiles), -np.pi, np.pi)
+    return turn, size * np.exp(widen * np.quantile(deviation, quantiles))
 
 
 @dataclass(frozen=True)
