@@ -16,10 +16,11 @@ pathvars:
 
 
 NAME = NAME_PATTERN.strip("^$")
+NOTHING = "(?!)"
 
 
 wildcard_constraints:
-    simulation=NAME,
+    simulation="|".join(PLAN.config.simulations) or NOTHING,
     session=NAME,
     model=NAME,
     source=NAME,

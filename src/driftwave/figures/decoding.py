@@ -104,7 +104,7 @@ def draw(recording: xr.DataTree | None, results: dict[str, xr.Dataset]) -> Figur
         keys: list[list[str]] = []
         for number, example in enumerate(examples, start=1):
             axes = figure.add_subplot(grid[number])
-            keys.append(_draw_example(axes, rows, example))
+            keys.append(_draw_example(axes, rows, example, last=number == len(examples)))
             if keys.count(keys[-1]) == 1:
                 axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.2)
     return figure
@@ -222,7 +222,7 @@ def _best(rows: list[Row], example: Example) -> list[Row]:
     return [row for _, row in ranked if row.source == "recording"] + models[: MOST_TRACES - 1]
 
 
-def _draw_example(axes: Axes, rows: list[Row], example: Example) -> list[str]:
+def _draw_example(axes: Axes, rows: list[Row], example: Example, *, last: bool) -> list[str]:
     """Draw true and decoded values; returns the names of what is drawn."""
     result = rows[0].result
     colours = _colours(rows)
@@ -240,6 +240,8 @@ def _draw_example(axes: Axes, rows: list[Row], example: Example) -> list[str]:
     else:
         _draw_traces(axes, true, decoded, colours, result, wraps=example.unit == "degree")
         axes.set_ylabel(f"{name}\n({example.unit or 'unit not stated'})")
+        if last:
+            axes.set_xlabel("test trials, one after the other (s)")
     return [row.label for row in chosen]
 
 
@@ -281,7 +283,6 @@ def _draw_traces(
         axes.plot(*line(values), color=colours.get(row.source, NULL), label=row.label, **style)
     for edge in start[1:]:
         axes.axvline(edge - width, color=NULL, linewidth=0.5, zorder=0)
-    axes.set_xlabel("test trials, one after the other (s)")
     axes.margins(x=0.01)
     if wraps:
         axes.set_yticks([-180, 0, 180])

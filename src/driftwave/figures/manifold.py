@@ -19,6 +19,8 @@ Colour = tuple[float, float, float]
 
 MOST_IN_LEGEND = 8
 MOST_TRIALS = 12
+# More curves than this hide one another; evenly spaced conditions stand for them.
+MOST_CURVES, CURVES_SHOWN = 16, 8
 _NAMES = {"smoothed_counts": "smoothed counts", "rates": "rates", "latents": "latents"}
 _LEVELS = {"trials": COLOURS[0], "conditions": COLOURS[1]}
 
@@ -53,7 +55,7 @@ def draw(recording: xr.DataTree | None, results: dict[str, xr.Dataset]) -> Figur
         figure = plt.figure(figsize=(7.5, 0.35 + 2.15 * len(sources)))
         grid = figure.add_gridspec(len(sources), 4, width_ratios=[1.15, 1, 0.85, 0.85])
         for row, source in enumerate(sources):
-            part = result.sel(features_from=source)
+            part = _thinned(result.sel(features_from=source))
             space = figure.add_subplot(grid[row, 0], projection="3d")
             plane = figure.add_subplot(grid[row, 1])
             curves, colours = _curves(part)
@@ -68,11 +70,21 @@ def draw(recording: xr.DataTree | None, results: dict[str, xr.Dataset]) -> Figur
     return figure
 
 
+def _thinned(result: xr.Dataset) -> xr.Dataset:
+    """The result with a few of its conditions, if it has too many to be told apart."""
+    count = result.sizes.get("condition", 0)
+    if "trajectory" not in result or count <= MOST_CURVES:
+        return result
+    return result.isel(condition=np.linspace(0, count - 1, CURVES_SHOWN).astype(int))
+
+
 def _title(result: xr.Dataset) -> str:
     if "condition_state" in result:
         return f"means of bins by {result.attrs['condition_rule']}".replace("_", " ")
     if "trajectory" in result:
-        return "condition averages over the trial: dot, first bin; arrow, last bin"
+        count, shown = result.sizes["condition"], _thinned(result).sizes["condition"]
+        few = f" ({shown} of {count} conditions)" if shown < count else ""
+        return f"condition averages over the trial: dot, first bin; arrow, last bin{few}"
     return "single test trials: dot, first bin; arrow, last bin"
 
 

@@ -14,6 +14,7 @@ table { border-collapse: collapse; margin: 0.5em 0 1em; }
 th, td { padding: 0.25em 0.8em; border-bottom: 1px solid #ddd; text-align: right;
          font-variant-numeric: tabular-nums; vertical-align: top; white-space: nowrap; }
 th:first-child, td:first-child, td.text, th.text { text-align: left; }
+td.text { white-space: normal; }
 th small, td small { color: #666; font-weight: normal; display: block; }
 td.best { font-weight: bold; background: #e3eef6; }
 tr.bound td { color: #666; font-style: italic; }

@@ -23,8 +23,9 @@ def generalized_phase(signal: np.ndarray, *, forward: bool = True) -> tuple[np.n
         Analytic signal; a channel that holds NaN gives NaN throughout.
     forward : bool
         Unwrap across a gap to the turn nearest to the channel's mean frequency times the gap's
-        length. Plain unwrapping, the paper's, takes the shorter arc, which turns the phase back
-        in gaps longer than half a cycle; only filled samples differ.
+        length, and also drop samples that fall behind an earlier one, so that the phase never
+        runs backwards. Plain unwrapping, the paper's, takes the shorter arc, which turns the phase
+        back in gaps longer than half a cycle.
 
     Returns
     -------
@@ -66,7 +67,7 @@ def _reversals(phase: np.ndarray) -> np.ndarray:
 
 
 def _fill(phase: np.ndarray, dropped: np.ndarray, forward: bool) -> np.ndarray:
-    """Unwrap the kept samples of each row and fill the dropped ones."""
+    """Unwrap the kept samples of each row and fill the dropped ones; may drop more in place."""
     channels, count = phase.shape
     kept = np.flatnonzero(~dropped)
     row = kept // count
@@ -86,12 +87,23 @@ def _fill(phase: np.ndarray, dropped: np.ndarray, forward: bool) -> np.ndarray:
     starts = np.concatenate([[0], np.flatnonzero(new_row) + 1])
     offset = (value - unwrapped)[starts]
     unwrapped += np.repeat(offset, np.diff(np.append(starts, len(kept))))
+    if forward:
+        ahead = _ahead(unwrapped, row)
+        dropped.reshape(-1)[kept[~ahead]] = True
+        kept, row, time, unwrapped = (each[ahead] for each in (kept, row, time, unwrapped))
+    inside = np.flatnonzero((np.diff(kept) > 1) & (np.diff(row) == 0))
     result = np.zeros(channels * count)
     result[kept] = unwrapped
-    _fill_inside(result, kept, row, time, unwrapped, np.flatnonzero(gap & ~new_row))
+    _fill_inside(result, kept, row, time, unwrapped, inside)
     result = result.reshape(channels, count)
     _fill_ends(result, dropped)
     return result
+
+
+def _ahead(unwrapped: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """Samples that no earlier sample of their row exceeds."""
+    apart = row * (np.ptp(unwrapped) + 1.0)
+    return unwrapped + apart >= np.maximum.accumulate(unwrapped + apart)
 
 
 def _fill_inside(
