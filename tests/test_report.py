@@ -26,8 +26,13 @@ SHOW_ALL = """
 window.addEventListener("load", async () => {
   const wait = (ms) => new Promise((done) => setTimeout(done, ms));
   const seen = {};
+  while (!app) await wait(20);
   for (const [path, entry] of Object.entries(results)) {
     const image = entry.mime_type.startsWith("image/");
+    if (!image && entry.mime_type !== "text/html") {  // the browser would save it
+      seen[path] = {caption: entry.caption, labels: entry.labels};
+      continue;
+    }
     app.setView({content: image ? "img" : "html", contentPath: entry.data_uri, resultPath: path});
     await wait(20);
     const shown = document.querySelector(image ? "#app img[src^='data:image']" : "#app iframe");

@@ -187,7 +187,7 @@ def test_two_writers_never_mix(tmp_path: Path) -> None:
     """An orphan job may still write while its replacement does: each store is of one of them."""
     target = tmp_path / "a.zarr"
     write_tree(example(1.0), target)
-    stop = time.time() + 3
+    stop = time.time() + 1.5
     context = multiprocessing.get_context("spawn")
     writers = [
         context.Process(target=_write_many, args=(str(target), value, stop)) for value in (1.0, 2.0)
@@ -212,7 +212,7 @@ def _replace_many(target: str, text: str, stop: float) -> None:
 
 def test_many_writers_of_a_folder_never_fail(tmp_path: Path) -> None:
     """Folders so small that the writers meet while they replace one another's."""
-    target, stop = tmp_path / "a", time.time() + 2
+    target, stop = tmp_path / "a", time.time() + 1
     context = multiprocessing.get_context("fork")
     writers = [
         context.Process(target=_replace_many, args=(str(target), str(k), stop)) for k in range(4)
