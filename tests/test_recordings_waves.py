@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -17,13 +19,12 @@ def seizure(recordings, tmp_path_factory):
     folder = tmp_path_factory.mktemp("seizure")
     runner = CliRunner()
     steps = [
-        ["ingest", str(recordings / "utah_seizure.nwb"), "--layout", "utah_seizure"]
-        + ["--session", "seizure", "--out", str(folder / "recording.zarr")],
-        ["waves", str(folder / "recording.zarr"), "--plugin", "phase_gradient"]
-        + ["--out", str(folder / "waves.zarr")],
+        f"ingest {recordings / 'utah_seizure.nwb'} --layout utah_seizure --session seizure "
+        f"--out {folder / 'recording.zarr'}",
+        f"waves {folder / 'recording.zarr'} --plugin phase_gradient --out {folder / 'waves.zarr'}",
     ]
     for step in steps:
-        outcome = runner.invoke(cli, step, catch_exceptions=False)
+        outcome = runner.invoke(cli, shlex.split(step), catch_exceptions=False)
         assert outcome.exit_code == 0, outcome.output
     return open_dataset(folder / "waves.zarr")
 

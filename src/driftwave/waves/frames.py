@@ -115,7 +115,9 @@ class FieldReader:
         guard = round(GAP_MARGIN * self.rate)
         signal = self.signal(start, stop, guard=guard)
         if generalized:
-            phase, filled = generalized_phase(signal)
+            # A constant, so that a stretch's phase does not depend on what else it holds.
+            advance = 2 * np.pi * float(np.sqrt(np.prod(self.band))) / self.rate
+            phase, filled = generalized_phase(signal, advance=advance)
         else:
             phase, filled = np.angle(signal), np.zeros(signal.shape, bool)
         skip = start - max(0, start - guard)

@@ -8,24 +8,28 @@ PAPER = "Davis et al. 2020, Nature 587:432"
 EXTENSION = 3
 
 
-def generalized_phase(signal: np.ndarray, *, forward: bool = True) -> tuple[np.ndarray, np.ndarray]:
+def generalized_phase(
+    signal: np.ndarray, *, forward: bool = True, advance: float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Generalized phase of an analytic signal.
 
     Where the instantaneous frequency arg(z_{t+1} conj z_t) is negative the phase runs backwards,
     which low-frequency intrusions and fast bursts cause. Each such run, from its first sample s to
     its last e, is extended to s + 3 (e - s); these samples are dropped, the phase is unwrapped
     over the others, filled by shape-preserving cubic interpolation (pchip) and wrapped again.
-    Gaps at the ends of a channel are filled at the channel's mean frequency.
+    Gaps at the ends of a channel are filled at the expected frequency.
 
     Parameters
     ----------
     signal : ndarray, complex (channel, time)
         Analytic signal; a channel that holds NaN gives NaN throughout.
     forward : bool
-        Unwrap across a gap to the turn nearest to the channel's mean frequency times the gap's
-        length, and also drop samples that fall behind an earlier one, so that the phase never
-        runs backwards. Plain unwrapping, the paper's, takes the shorter arc, which turns the phase
-        back in gaps longer than half a cycle.
+        Unwrap across a gap to the turn nearest to ``advance`` times the gap's length, and also
+        drop samples that fall behind an earlier one, so that the phase never runs backwards. Plain
+        unwrapping, the paper's, takes the shorter arc, which turns the phase back in gaps longer
+        than half a cycle.
+    advance : float, optional
+        Phase expected per sample, rad; default the channel's mean.
 
     Returns
     -------
@@ -41,7 +45,7 @@ def generalized_phase(signal: np.ndarray, *, forward: bool = True) -> tuple[np.n
         return phase, np.zeros_like(dropped)
     broken = ~np.isfinite(phase).all(axis=1) | ((~dropped).sum(axis=1) < 4)
     dropped[broken] = False
-    unwrapped = _fill(np.where(broken[:, None], 0.0, phase), dropped, forward)
+    unwrapped = _fill(np.where(broken[:, None], 0.0, phase), dropped, forward, advance)
     result = unwrapped - 2 * np.pi * np.round(unwrapped / (2 * np.pi))
     result[broken] = np.nan
     return result, dropped
@@ -66,7 +70,9 @@ def _reversals(phase: np.ndarray) -> np.ndarray:
     return np.cumsum(cover, axis=1)[:, :count] > 0
 
 
-def _fill(phase: np.ndarray, dropped: np.ndarray, forward: bool) -> np.ndarray:
+def _fill(
+    phase: np.ndarray, dropped: np.ndarray, forward: bool, advance: float | None
+) -> np.ndarray:
     """Unwrap the kept samples of each row and fill the dropped ones; may drop more in place."""
     channels, count = phase.shape
     kept = np.flatnonzero(~dropped)
@@ -78,9 +84,10 @@ def _fill(phase: np.ndarray, dropped: np.ndarray, forward: bool) -> np.ndarray:
     new_row = np.diff(row) > 0
     if forward:
         plain = ~gap & ~new_row
-        advance = np.bincount(row[1:][plain], step[plain], channels)
-        advance /= np.maximum(np.bincount(row[1:][plain], minlength=channels), 1)
-        expected = advance[row[1:]] * np.diff(kept)
+        summed = np.bincount(row[1:][plain], step[plain], channels)
+        usual = summed / np.maximum(np.bincount(row[1:][plain], minlength=channels), 1)
+        rhythm = usual[row[1:]] if advance is None else np.asarray(advance)
+        expected = rhythm * np.diff(kept)
         step[gap] += 2 * np.pi * np.round((expected - step)[gap] / (2 * np.pi))
     step[new_row] = 0
     unwrapped = np.concatenate([[0.0], np.cumsum(step)])
@@ -96,7 +103,7 @@ def _fill(phase: np.ndarray, dropped: np.ndarray, forward: bool) -> np.ndarray:
     result[kept] = unwrapped
     _fill_inside(result, kept, row, time, unwrapped, inside)
     result = result.reshape(channels, count)
-    _fill_ends(result, dropped)
+    _fill_ends(result, dropped, advance)
     return result
 
 
@@ -173,12 +180,13 @@ def _end_slope(h0: np.ndarray, h1: np.ndarray, d0: np.ndarray, d1: np.ndarray) -
     return np.where(steep, 3 * d0, slope)
 
 
-def _fill_ends(unwrapped: np.ndarray, dropped: np.ndarray) -> None:
-    """Continue each row at its mean frequency where its first or last samples were dropped."""
+def _fill_ends(unwrapped: np.ndarray, dropped: np.ndarray, advance: float | None) -> None:
+    """Continue each row where its first or last samples were dropped."""
     count = dropped.shape[1]
     for row in np.flatnonzero(dropped[:, 0] | dropped[:, -1]):
         kept = np.flatnonzero(~dropped[row])
         first, last = kept[0], kept[-1]
-        slope = (unwrapped[row, last] - unwrapped[row, first]) / (last - first)
+        mean = (unwrapped[row, last] - unwrapped[row, first]) / (last - first)
+        slope = mean if advance is None else advance
         unwrapped[row, :first] = unwrapped[row, first] + slope * np.arange(-first, 0)
         unwrapped[row, last + 1 :] = unwrapped[row, last] + slope * np.arange(1, count - last)
