@@ -138,7 +138,12 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "recording.zarr"
-        write_field(path, options.minutes)
+        # In a process of its own: a child starts with the peak memory of its parent.
+        writer = multiprocessing.get_context("spawn").Process(
+            target=write_field, args=(path, options.minutes)
+        )
+        writer.start()
+        writer.join()
         jobs: list[tuple[str, Callable, tuple]] = [
             ("ours: read, band-pass, analytic, decimate", ours_filter, (path,)),
             ("ours: + generalized phase", ours_generalized_phase, (path,)),

@@ -34,11 +34,11 @@ window.addEventListener("load", async () => {
       continue;
     }
     app.setView({content: image ? "img" : "html", contentPath: entry.data_uri, resultPath: path});
-    await wait(20);
-    const shown = document.querySelector(image ? "#app img[src^='data:image']" : "#app iframe");
-    if (image && shown) await shown.decode().catch(() => null);
-    seen[path] = {width: shown ? (image ? shown.naturalWidth : shown.clientWidth) : 0,
-                  caption: entry.caption, labels: entry.labels};
+    const shown = () => [...document.querySelectorAll(image ? "#app img" : "#app iframe")]
+      .find((element) => element.src === entry.data_uri);
+    const width = () => shown() ? (image ? shown().naturalWidth : shown().clientWidth) : 0;
+    for (let tries = 0; tries < 100 && !width(); tries++) await wait(10);
+    seen[path] = {width: width(), caption: entry.caption, labels: entry.labels};
   }
   const note = document.createElement("pre");
   note.id = "seen";
@@ -59,9 +59,9 @@ def open_in_browser(page: Path, scratch: Path) -> str:
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
     options += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
     options += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={scratch / 'browser'}"]
-    options += ["--virtual-time-budget=60000", "--dump-dom", page.as_uri()]
+    options += ["--virtual-time-budget=120000", "--dump-dom", page.as_uri()]
     answer = subprocess.run(
-        [CHROMIUM, *options], capture_output=True, text=True, check=True, timeout=300
+        [CHROMIUM, *options], capture_output=True, text=True, check=True, timeout=180
     )
     return answer.stdout
 

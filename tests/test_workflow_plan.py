@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -179,10 +178,9 @@ def test_parameter_names_are_those_of_the_class() -> None:
 HEAVY = ("torch", "pynwb", "h5py", "xarray", "zarr", "dask", "sklearn", "pandas", "numpy")
 
 
-def test_planning_the_demo_is_fast_and_imports_nothing_heavy() -> None:
+def test_planning_the_demo_imports_nothing_heavy() -> None:
     script = f"""
-import json, sys, time, yaml
-start = time.process_time()
+import json, sys, yaml
 from driftwave.preflight import checked_plan
 plan = checked_plan(yaml.safe_load(open("config/config.yaml")))
 plan.targets()
@@ -194,25 +192,22 @@ for job in plan.all_jobs():
     else:
         plan.code(job.stage, kinds.get(job.stage, str)())
 heavy = [name for name in {HEAVY!r} if name in sys.modules]
-print(json.dumps([time.process_time() - start, heavy]))
+print(json.dumps(heavy))
 """
     answer = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    seconds, heavy = json.loads(answer.stdout)
-    assert heavy == []
-    assert seconds < 1.0  # 0.35 s on an idle core; twice that beside other work
+    assert json.loads(answer.stdout) == []
 
 
-def test_a_thousand_sessions_are_planned_in_seconds(
+def test_a_thousand_sessions_have_a_thousand_times_the_jobs_of_one(
     content: dict[str, Any], tmp_path: Path
 ) -> None:
-    write_sessions(tmp_path, *(f"s{i}\ta.nwb\tspiking\t\t" for i in range(1000)))
     content["models"] = {f"m{i}": {"plugin": "smoothing"} for i in range(6)}
-    start = time.process_time()
-    plan = checked_plan(content)
-    assert len(plan.targets()) > 10_000
-    assert time.process_time() - start < 5.0
+    write_sessions(tmp_path, "s0\ta.nwb\tspiking\t\t")
+    one = checked_plan(content).targets()
+    write_sessions(tmp_path, *(f"s{i}\ta.nwb\tspiking\t\t" for i in range(1000)))
+    assert len(checked_plan(content).targets()) == 1000 * len(one)
 
 
 def test_fingerprint_ignores_comments_and_docstrings(

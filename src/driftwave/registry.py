@@ -10,11 +10,13 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from driftwave.errors import DriftwaveError
 
@@ -37,8 +39,17 @@ class Plugin:
     name: str
     module: str
     summary: str
-    paper: str
-    observes: str
+    constants: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def paper(self) -> str:
+        """Source of the method (``PAPER``)."""
+        return str(self.constants.get("PAPER", ""))
+
+    @property
+    def observes(self) -> str:
+        """Kind of signal a model is of (``OBSERVES``): spikes or field."""
+        return str(self.constants.get("OBSERVES", ""))
 
 
 def _source_of(module: str) -> Path | None:
@@ -49,7 +60,7 @@ def _source_of(module: str) -> Path | None:
 def _describe(kind: str, name: str, module: str, source: Path | None) -> Plugin | None:
     """Read a plug-in's summary and constants from its source; None if it is not one."""
     if source is None:
-        return Plugin(kind, name, module, "", "", "")
+        return Plugin(kind, name, module, "")
     tree = ast.parse(source.read_text(encoding="utf-8"))
     functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     if KINDS[kind][1] not in functions:
@@ -62,14 +73,7 @@ def _describe(kind: str, name: str, module: str, source: Path | None) -> Plugin 
         if isinstance(target, ast.Name)
     }
     summary = (ast.get_docstring(tree) or "").partition("\n")[0]
-    return Plugin(
-        kind,
-        name,
-        module,
-        summary,
-        str(constants.get("PAPER", "")),
-        str(constants.get("OBSERVES", "")),
-    )
+    return Plugin(kind, name, module, summary, constants)
 
 
 @cache

@@ -6,11 +6,10 @@ table, the layouts and the plug-ins' source text; it opens no recording and impo
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -70,29 +69,34 @@ class Job:
     log: str
 
 
+# Order of the report's subcategories.
+REPORT_STAGES = ("recording", "models", "scores", "decoding", "manifold", "waves")
+
+
 @dataclass(frozen=True)
 class FigureKind:
-    """What a figure is drawn from and where the report shows it.
+    """What a figure is drawn from and where the report shows it, as its module's constants say.
 
     Attributes
     ----------
     stage : str
-        Subcategory in the report.
+        ``STAGE``: subcategory in the report.
     results : str
-        Result the figure takes, once per source or model: a stage, ``latents``, or nothing.
+        ``RESULTS``: what the figure takes, once per source or model: ``decode``, ``manifold``,
+        ``waves``, ``latents``, ``scores``, or nothing.
     each : bool
-        One figure per source or model, instead of one that holds them all.
+        ``EACH``: one figure per source or model, instead of one that holds them all.
     observes : str
-        Only for models of this kind of signal.
-    trained : bool
-        Only for models that give training curves.
+        ``OBSERVES``: only for models of this kind of signal.
+    curves : bool
+        ``CURVES``: only for models that give training curves.
     """
 
     stage: str
     results: str = ""
     each: bool = False
     observes: str = ""
-    trained: bool = False
+    curves: bool = False
 
     @property
     def of(self) -> str:
@@ -102,17 +106,24 @@ class FigureKind:
         return "all sources" if self.results in ANALYSES else "all models"
 
 
-FIGURES = {
-    "recording": FigureKind("recording"),
-    "training": FigureKind("models", "latents", trained=True),
-    "rates": FigureKind("models", "latents", observes="spikes"),
-    "scores": FigureKind("scores", "scores", observes="spikes"),
-    "decoding": FigureKind("decoding", "decode"),
-    "manifold": FigureKind("manifold", "manifold", each=True),
-    "waves": FigureKind("waves", "waves", each=True),
-    "wave_field": FigureKind("waves", "waves", each=True),
-    "oscillators": FigureKind("models", "latents", each=True, observes="field"),
-}
+def figure_kinds() -> dict[str, FigureKind]:
+    """Figures of the report by name: the figure plug-ins that name a ``STAGE``."""
+    kinds = {
+        name: FigureKind(
+            stage=str(plugin.constants["STAGE"]),
+            results=str(plugin.constants.get("RESULTS", "")),
+            each=bool(plugin.constants.get("EACH", False)),
+            observes=plugin.observes,
+            curves=bool(plugin.constants.get("CURVES", False)),
+        )
+        for name, plugin in registry.plugins("figures").items()
+        if "STAGE" in plugin.constants
+    }
+    rank = {stage: place for place, stage in enumerate(REPORT_STAGES)}
+    return dict(sorted(kinds.items(), key=lambda item: rank.get(item[1].stage, len(rank))))
+
+
+FIGURES = figure_kinds()
 
 
 @dataclass
@@ -299,8 +310,9 @@ class Plan:
             if kind.results in ANALYSES
             else self.models(session, kind.observes)
         )
-        if kind.trained:
-            names = [name for name in names if gives_curves(self.plugin_of(name))]
+        if kind.curves:
+            models = registry.plugins("models")
+            names = [n for n in names if models[self.plugin_of(n)].constants.get("GIVES_CURVES")]
         if kind.each:
             return {
                 f"{figure}.{name}": {kind.results: self.store(session, kind.results, name)}
@@ -350,14 +362,6 @@ class Plan:
         """Size of the session's NWB file, MB; zero while a simulation has yet to make it."""
         path = Path(self.nwb(session))
         return path.stat().st_size / 1e6 if path.exists() else 0.0
-
-
-@cache
-def gives_curves(model: str) -> bool:
-    """Whether a model's module names ``train_loss``, the variable of its training curve."""
-    spec = importlib.util.find_spec(registry.plugin("models", model).module)
-    path = Path(spec.origin) if spec and spec.origin else None
-    return path is not None and '"train_loss"' in path.read_text(encoding="utf-8")
 
 
 def as_json(params: Mapping[str, Any]) -> str:

@@ -1,5 +1,7 @@
 # The plan (which jobs each session needs) and what every rule shares.
 from driftwave.config import NAME_PATTERN
+from pathlib import Path
+
 from driftwave.errors import DriftwaveError
 from driftwave.preflight import checked_plan
 from driftwave.workflow_plan import FIGURES, as_json
@@ -62,3 +64,9 @@ def options(option, values):
     if isinstance(values, dict):
         values = [f"{name}={value}" for name, value in values.items()]
     return [part for value in values for part in (option, value)]
+
+
+def caption_of(figure):
+    """Caption of a figure; one text serves figures of other packages, which ship none."""
+    own = Path(str(workflow.current_basedir)) / f"../report/{figure}.rst"
+    return f"../report/{figure}.rst" if own.is_file() else "../report/figure.rst"

@@ -10,7 +10,7 @@ for figure, kind in FIGURES.items():
         output:
             png=report(
                 f"<results>/{{session}}/figures/{figure}{'.{source}' * kind.each}.png",
-                caption=f"../report/{figure}.rst",
+                caption=caption_of(figure),
                 category="{session}",
                 subcategory=kind.stage,
                 labels={

@@ -14,6 +14,9 @@ from matplotlib.gridspec import GridSpec
 from driftwave.errors import InputError
 from driftwave.figures.style import NULL, STYLE, TRUTH, colour_of
 
+STAGE = "decoding"
+RESULTS = "decode"
+
 LOWEST_R2 = -0.25
 MOST_PANELS = 6
 MOST_TRACES = 3

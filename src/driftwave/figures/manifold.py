@@ -15,6 +15,10 @@ from mpl_toolkits.mplot3d import Axes3D
 from driftwave.errors import InputError
 from driftwave.figures.style import COLOURS, CYCLIC, NULL, SEQUENTIAL, STYLE
 
+STAGE = "manifold"
+RESULTS = "manifold"
+EACH = True
+
 Colour = tuple[float, float, float]
 
 MOST_IN_LEGEND = 8

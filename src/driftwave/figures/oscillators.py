@@ -8,9 +8,15 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from driftwave.figures.inputs import need_recording, need_result
 from driftwave.figures.style import COLOURS, CYCLIC, NULL, SEQUENTIAL, STYLE
 from driftwave.inference.oscillator_results import oscillation_spectrum
 from driftwave.recording import require
+
+STAGE = "models"
+RESULTS = "latents"
+EACH = True
+OBSERVES = "field"
 
 LONGEST = 120.0  # s of the recording the spectrum is made of
 SNIPPET = 2.0  # s of latents
@@ -30,13 +36,10 @@ def draw(recording: xr.DataTree | None, results: dict[str, xr.Dataset]) -> Figur
     Raises
     ------
     InputError
-        If the recording has no field.
-    ValueError
-        If no recording is given.
+        If no recording or no latents are given, or the recording has no field.
     """
-    if recording is None:
-        raise ValueError("the figure `oscillators` needs a recording")
-    latents = results["latents"].load()
+    recording = need_recording(recording, "oscillators")
+    latents = need_result(results, "latents", "oscillators").load()
     field = require(recording, "field", "the figure `oscillators`")
     count = min(MOST, latents.sizes["oscillator"])
     has_maps = "x" in latents.coords and "y" in latents.coords

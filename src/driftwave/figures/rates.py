@@ -14,6 +14,10 @@ from driftwave.errors import InputError
 from driftwave.figures.style import NULL, STYLE, TRUTH, colour_of, new_figure
 from driftwave.recording import forward_bins, held_out_units, require, trial_mask
 
+STAGE = "models"
+RESULTS = "latents"
+OBSERVES = "spikes"
+
 UNITS = 4
 TRIALS = 2
 SMOOTHING = 0.04

@@ -14,6 +14,8 @@ from driftwave.errors import InputError
 from driftwave.figures.style import COLOURS, NULL, SEQUENTIAL, STYLE
 from driftwave.recording import forward_bins, held_out_units
 
+STAGE = "recording"
+
 _SHOWN_SECONDS = 10.0
 _SHOWN_LFP_SECONDS = 1.0
 _SHOWN_ELECTRODES = 8

@@ -12,6 +12,10 @@ from matplotlib.figure import Figure
 from driftwave.errors import InputError
 from driftwave.figures.style import NULL, STYLE, TRUTH, colour_of, new_figure
 
+STAGE = "scores"
+RESULTS = "scores"
+OBSERVES = "spikes"
+
 _TITLES = {
     "co_bps": "co-smoothing",
     "fp_bps": "forward prediction",

@@ -13,6 +13,10 @@ from pydantic import BaseModel, ConfigDict
 from driftwave.errors import InputError
 from driftwave.figures.style import COLOURS, NULL, STYLE, new_figure
 
+STAGE = "models"
+RESULTS = "latents"
+CURVES = True
+
 COLUMNS = 3
 
 

@@ -10,8 +10,13 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from driftwave.figures.inputs import need_result
 from driftwave.figures.style import COLOURS, CYCLIC, STYLE
 from driftwave.figures.waves import class_label, significant
+
+STAGE = "waves"
+RESULTS = "waves"
+EACH = True
 
 EXAMPLES = 4
 PHASES = 6
@@ -27,8 +32,13 @@ def draw(recording: xr.DataTree | None, results: dict[str, xr.Dataset]) -> Figur
         With the group ``field``; None draws the events' mean maps only.
     results : dict
         ``waves``: what the waves stage wrote.
+
+    Raises
+    ------
+    InputError
+        If ``waves`` is not given.
     """
-    waves = results["waves"]
+    waves = need_result(results, "waves", "wave_field")
     with plt.rc_context(STYLE):
         if "oscillator" in waves.dims:
             return _loadings(waves)

@@ -9,7 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from driftwave.figures.inputs import need_result
 from driftwave.figures.style import COLOURS, NULL, STYLE, TRUTH
+
+STAGE = "waves"
+RESULTS = "waves"
+EACH = True
 
 CLASS_COLOURS = {
     "planar": COLOURS[0],
@@ -18,6 +23,7 @@ CLASS_COLOURS = {
     "rotating_ccw": COLOURS[2],
     "rotating_cw": COLOURS[3],
     "synchronous": NULL,
+    "zero_lag": NULL,
 }
 FAMILY_COLOURS = {"planar": COLOURS[0], "radial": COLOURS[1], "rotating": COLOURS[2]}
 SPREAD = 1.5
@@ -25,6 +31,8 @@ SPREAD = 1.5
 
 def class_label(name: str) -> str:
     """Class name for a reader."""
+    if name == "zero_lag":
+        return "burst without lag (no wave)"
     words = {"ccw": "counter-clockwise", "cw": "clockwise", "in": "inward", "out": "outward"}
     return " ".join(words.get(part, part) for part in name.split("_"))
 
@@ -43,9 +51,14 @@ def draw(recording: xr.DataTree | None, results: dict[str, xr.Dataset]) -> Figur
         Not needed.
     results : dict
         ``waves``: what the waves stage wrote.
+
+    Raises
+    ------
+    InputError
+        If ``waves`` is not given.
     """
     del recording
-    waves = results["waves"]
+    waves = need_result(results, "waves", "waves")
     with plt.rc_context(STYLE):
         return _draw_loadings(waves) if "oscillator" in waves.dims else _draw_events(waves)
 
@@ -90,6 +103,8 @@ def _bars(axes: Axes, waves: xr.Dataset) -> None:
         labels.append("true")
         for wave in range(waves.sizes["true_wave"]):
             name = str(waves["true_class"].values[wave])
+            if name not in CLASS_COLOURS:
+                continue  # the placeholder row of a recording without waves
             _bar(axes, 1, (float(waves["true_start"][wave]), float(waves["true_stop"][wave])), name)
             used.append(name)
     axes.set_yticks(range(len(labels)), labels)

@@ -32,6 +32,7 @@ from driftwave.inference.training import History, Schedule, seeded, train
 
 PAPER = "Song, Keller, Yue, Perona and Welling 2025, arXiv 2507.11531"
 OBSERVES = "spikes"
+GIVES_CURVES = True
 USES_DEVICE = True
 
 # Where the variants differ, a parameter left empty takes its value from here. Those of `released`

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import fft, stats
-from scipy.ndimage import maximum_filter1d
 
 from driftwave.waves.directionality import Directionality
 from driftwave.waves.frames import ALIASED, FieldReader
@@ -23,53 +22,8 @@ from driftwave.waves.plane import plane_phase
 from driftwave.waves.resultant import ascend
 
 WINDOW_CYCLES = 8
+MANY_WINDOWS = 24
 RESOLUTION = 0.1
-
-
-@dataclass(frozen=True)
-class Span:
-    """A stretch in which the smoothed statistic exceeds its threshold, in detection frames."""
-
-    start: int
-    stop: int
-    peak: float
-
-
-def find_spans(
-    statistic: np.ndarray,
-    threshold: np.ndarray,
-    score: np.ndarray,
-    *,
-    window: int,
-    shortest: int,
-    longest_gap: int,
-) -> list[Span]:
-    """Runs above threshold, and above half the largest value nearby.
-
-    The smoothed statistic of a wave falls to half its height at the wave's true ends.
-
-    Parameters
-    ----------
-    statistic : ndarray (family, frame)
-    threshold : ndarray (family,)
-        A frame belongs to a wave if any family exceeds its threshold.
-    score : ndarray (frame,)
-        Its maximum within a run is the run's peak.
-    window : int
-        Smoothing window of the statistic; "nearby" is this far to either side.
-    shortest, longest_gap : int
-        Runs shorter than the one are dropped, after gaps up to the other are closed.
-    """
-    nearby = maximum_filter1d(statistic, 2 * window + 1, axis=1)
-    above = (statistic > np.maximum(threshold[:, None], 0.5 * nearby)).any(axis=0)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], above, [False]]).astype(np.int8)))
-    runs: list[list[int]] = []
-    for start, stop in edges.reshape(-1, 2).tolist():
-        if runs and start - runs[-1][1] <= longest_gap:
-            runs[-1][1] = stop
-        else:
-            runs.append([start, stop])
-    return [Span(a, b, float(score[a:b].max())) for a, b in runs if b - a >= shortest]
 
 
 def peak_frequency(
@@ -105,15 +59,19 @@ def snapshots(
     Returns
     -------
     values : ndarray, complex (electrode, window)
-    parts : ndarray, complex (cycle, electrode, window)
-        What each cycle adds to ``values``.
+    parts : ndarray, complex (part, electrode, window)
+        What each cycle (of a long event, each window's step) adds to ``values``.
     """
     electrodes, count = signal.shape
     window = min(count, max(4, round(cycles * rate / frequency)))
     number = max(1, round(2 * count / window) - 1)
+    if number > MANY_WINDOWS:
+        number = count // window
     starts = np.linspace(0, count - window, number).round().astype(int)
     carried = signal * np.exp(-2j * np.pi * frequency / rate * np.arange(count))
     cycle = (np.arange(count) * frequency / rate).astype(int)
+    if number > MANY_WINDOWS // 2:
+        cycle = np.searchsorted(starts, np.arange(count), side="right")
     edges = np.flatnonzero(np.diff(cycle, prepend=-1))
     parts = np.zeros((len(edges), electrodes, number), complex)
     taper = np.zeros(count)

@@ -15,11 +15,13 @@ from driftwave.waves.patterns import CLASSES, Verdict, circular_linear, classify
 from driftwave.waves.surrogates import (
     CrossSpectrum,
     benjamini_hochberg,
-    surrogate,
+    power_course,
+    stretches,
     zero_lag_factors,
 )
 
 LOWEST = 0.5
+COURSE = 0.5
 NEEDED = ("frequency", "loading_amplitude", "loading_phase")
 UNITS = {
     "direction": "degree",
@@ -210,14 +212,13 @@ def _null_table(
     bands = [np.searchsorted(used, band) for band in bands]
     observed = lag_statistics(spectrum[used], bands, measure)
     factors = zero_lag_factors(spectrum)
-    total = len(frames.fluxes.power)
-    stretch = min(total, max(round(chunk * reader.detection_rate), 4 * length))
+    gain = power_course(frames.fluxes.power, max(1, round(COURSE * reader.detection_rate)))
+    stretch = max(round(chunk * reader.detection_rate), 4 * length)
 
     def draw(number: int) -> np.ndarray:
         rng = generator(seed, "oscillator surrogate", str(number))
         gathered = None
-        for start in range(0, total, stretch):
-            field = surrogate(factors, max(min(stretch, total - start), length), rng)
+        for field in stretches(factors, gain, stretch, rng):
             part = CrossSpectrum.of(field, length, used)
             gathered = part if gathered is None else gathered + part
         assert gathered is not None

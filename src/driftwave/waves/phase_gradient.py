@@ -17,20 +17,24 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from driftwave.compute import generator
 from driftwave.recording import require
 from driftwave.waves.delays import delay_plane
-from driftwave.waves.directionality import FAMILIES, Directionality
+from driftwave.waves.directionality import FAMILIES
 from driftwave.waves.frames import FieldReader, Frames, open_field, read_frames
 from driftwave.waves.loadings import analyse_loadings
 from driftwave.waves.matching import match_truth
+from driftwave.waves.spans import SpanFinder
 from driftwave.waves.surrogates import (
+    Draw,
     Null,
-    gather,
+    Scale,
     multiscale,
-    surrogate_statistics,
+    power_course,
     zero_lag_factors,
 )
 from driftwave.waves.table import delay_table, dense_table, event_table
 
 PAPER = "Rubino et al. 2006; Davis et al. 2020"
+SCALING = 19
+LONGEST_GAP = 0.1
 
 
 class Params(BaseModel):
@@ -66,6 +70,9 @@ class Params(BaseModel):
     )
     shortest: float = Field(
         3.0, gt=0, description="Shortest event, in cycles of the band's geometric mean frequency."
+    )
+    longest: float = Field(
+        30.0, gt=1, description="Longest event, s; a longer one is cut into equal parts."
     )
     level: float = Field(
         0.05, gt=0, lt=1, description="False discovery rate at which an event is significant."
@@ -134,9 +141,18 @@ def analyse(
         keep_phase=params.keep_phase,
     )
     windows = tuple(max(1, round(s * reader.detection_rate)) for s in params.smoothing)
+    draw = Draw(
+        factors=zero_lag_factors(frames.spectrum.mean),
+        gain=power_course(frames.fluxes.power, windows[0]),
+        measure=measure,
+        stretch=round(params.chunk * reader.detection_rate),
+        smoothing=windows,
+    )
+    finder = _finder(reader, windows[0], params)
+    null = _null(draw, finder, params, seed)
     smooth = multiscale(frames.fluxes, windows)
-    null = _null(reader, frames, measure, windows, params, seed)
-    events = event_table(reader, measure, smooth, null, windows[0], params, seed)
+    spans = null.scale.spans(smooth, finder)
+    events = event_table(reader, measure, spans, null, params, seed)
     result = xr.merge(
         [events, dense_table(reader, frames), _null_table(reader, frames, smooth, null)],
         compat="no_conflicts",
@@ -161,27 +177,28 @@ def analyse(
     )
 
 
-def _null(
-    reader: FieldReader,
-    frames: Frames,
-    measure: Directionality,
-    windows: tuple[int, ...],
-    params: Params,
-    seed: int,
-) -> Null:
-    factors = zero_lag_factors(frames.spectrum.mean)
-    tasks = [
-        dask.delayed(surrogate_statistics)(
-            factors,
-            measure,
-            frames=len(frames.fluxes.power),
-            stretch=round(params.chunk * reader.detection_rate),
-            smoothing=windows,
-            rng=generator(seed, "zero-lag surrogate", str(number)),
-        )
-        for number in range(params.surrogates)
-    ]
-    return gather(list(dask.compute(*tasks)), params.threshold)
+def _null(draw: Draw, finder: SpanFinder, params: Params, seed: int) -> Null:
+    """Draw surrogates: a few to scale the statistic, then all of them against that scale."""
+
+    def stream(number: int) -> np.random.Generator:
+        return generator(seed, "zero-lag surrogate", str(number))
+
+    few = [dask.delayed(draw.sample)(stream(number)) for number in range(SCALING)]
+    scale = Scale.of(np.concatenate(dask.compute(*few), axis=1), params.threshold)
+    numbers = range(SCALING, SCALING + params.surrogates)
+    drawn = [dask.delayed(draw.reduced)(stream(number), scale, finder) for number in numbers]
+    return Null.of(scale, list(dask.compute(*drawn)))
+
+
+def _finder(reader: FieldReader, window: int, params: Params) -> SpanFinder:
+    cycle = 1 / np.sqrt(params.band[0] * params.band[1])
+    rate = reader.detection_rate
+    return SpanFinder(
+        window=window,
+        shortest=max(2, round(params.shortest * cycle * rate)),
+        longest_gap=round(LONGEST_GAP * rate),
+        longest=round(params.longest * rate),
+    )
 
 
 def _null_table(reader: FieldReader, frames: Frames, smooth: np.ndarray, null: Null) -> xr.Dataset:
@@ -193,10 +210,11 @@ def _null_table(reader: FieldReader, frames: Frames, smooth: np.ndarray, null: N
     return xr.Dataset(
         {
             "statistic": (("frame", "family"), smooth[:families].T.astype(np.float32), unit),
-            "score": ("frame", null.score(smooth).astype(np.float32), {"units": "null SD"}),
-            "threshold": ("family", null.threshold[:families], unit),
+            "score": ("frame", null.scale.score(smooth).astype(np.float32), {"units": "null SD"}),
+            "threshold": ("family", null.scale.threshold[:families], unit),
             "null_mean": (("surrogate", "family"), null.mean.astype(np.float64), unit),
             "null_largest_score": ("surrogate", null.largest, {"units": "null SD"}),
+            "null_event_score": ("null_event", null.peaks, {"units": "null SD"}),
             "observed_mean": ("family", observed.astype(np.float64), unit),
             "p_recording": ("family", null.p_recording(observed), unit),
         },

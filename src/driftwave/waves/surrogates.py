@@ -3,17 +3,22 @@
 From Welch's cross-spectrum S(f) only the real part is kept, S0 = Re S(f) + 1e-6 tr(S) / N I; with
 its Cholesky factor L(f) and complex normal numbers e, the spectrum L(f) e makes a surrogate. Shared
 references, volume conduction and smooth maps stay; what is destroyed are phase lags, so that the
-null answers "is there a travelling wave?".
+null answers "is there a travelling wave?". Surrogates also follow the slow course of the field's
+total power: stationary ones average over more independent moments than a field with bursts, and
+reject 30 % instead of 5 % of modulated fields without waves.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import fft, signal
+from scipy.ndimage import uniform_filter1d
 
-from driftwave.waves.directionality import Directionality, Fluxes, join
+from driftwave.waves.directionality import FAMILIES, Directionality, Fluxes, join
+from driftwave.waves.spans import Span, SpanFinder
 
 REGULARISER = 1e-6
 NEGLIGIBLE = 1e-7
@@ -89,23 +94,25 @@ def surrogate(factors: np.ndarray, frames: int, rng: np.random.Generator) -> np.
     return fft.ifft(spectrum, axis=-1, overwrite_x=True)
 
 
-@dataclass(frozen=True)
-class Reduced:
-    """What is kept of one surrogate (or of the data).
+def power_course(power: np.ndarray, frames: int) -> np.ndarray:
+    """Gain (frame,) that makes stationary surrogates follow power smoothed over ``frames``."""
+    course = uniform_filter1d(np.asarray(power, dtype=np.float32), frames, mode="nearest")
+    return np.sqrt(np.maximum(course, 0) / max(float(course.mean()), np.finfo(np.float32).tiny))
 
-    Attributes
-    ----------
-    mean : ndarray (family,)
-        Power-weighted time average of the unsmoothed statistic.
-    largest : ndarray (scale x family,)
-        Largest smoothed statistic over time.
-    sample : ndarray (scale x family, sample)
-        Smoothed statistic once per shortest smoothing window.
+
+def stretches(
+    factors: np.ndarray, gain: np.ndarray, stretch: int, rng: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """One surrogate (electrode, frame) piece by piece, so that memory stays bounded.
+
+    ``gain`` (frame,) is the course of its amplitude; pieces of ``stretch`` frames are independent.
     """
-
-    mean: np.ndarray
-    largest: np.ndarray
-    sample: np.ndarray
+    start = 0
+    while start < len(gain):
+        left = len(gain) - start
+        count = stretch if left > 1.5 * stretch else left
+        yield surrogate(factors, count, rng) * gain[start : start + count]
+        start += count
 
 
 def multiscale(fluxes: Fluxes, smoothing: tuple[int, ...]) -> np.ndarray:
@@ -113,29 +120,93 @@ def multiscale(fluxes: Fluxes, smoothing: tuple[int, ...]) -> np.ndarray:
     return np.concatenate([fluxes.smooth(frames).statistic() for frames in smoothing])
 
 
-def reduce(fluxes: Fluxes, smoothing: tuple[int, ...]) -> Reduced:
-    """Statistics of one field; ``smoothing`` in frames."""
-    smooth = multiscale(fluxes, smoothing)
-    every = min(smoothing)
-    return Reduced(fluxes.mean_statistic(), smooth.max(axis=1), smooth[:, every // 2 :: every])
+@dataclass(frozen=True)
+class Scale:
+    """What the smoothed statistic is like over time in zero-lag surrogates.
+
+    Attributes
+    ----------
+    centre, spread : ndarray (scale x family,)
+        Mean and standard deviation, which standardise it.
+    threshold : ndarray (scale x family,)
+        The quantile above which events lie.
+    """
+
+    centre: np.ndarray
+    spread: np.ndarray
+    threshold: np.ndarray
+
+    @classmethod
+    def of(cls, sample: np.ndarray, quantile: float) -> Scale:
+        """From samples (scale x family, sample) of surrogates."""
+        return cls(sample.mean(axis=1), sample.std(axis=1), np.quantile(sample, quantile, axis=1))
+
+    def score(self, smooth: np.ndarray) -> np.ndarray:
+        """Largest standardised statistic (frame,) of smoothed ones (scale x family, frame)."""
+        return ((smooth - self.centre[:, None]) / self.spread[:, None]).max(axis=0)
+
+    def spans(self, smooth: np.ndarray, finder: SpanFinder) -> list[Span]:
+        """Events of a smoothed statistic."""
+        families = slice(len(FAMILIES))
+        return finder(smooth[families], self.threshold[families], self.score(smooth))
 
 
-def surrogate_statistics(
-    factors: np.ndarray,
-    measure: Directionality,
-    *,
-    frames: int,
-    stretch: int,
-    smoothing: tuple[int, ...],
-    rng: np.random.Generator,
-) -> Reduced:
-    """Draw one surrogate as long as the recording, in stretches of ``stretch`` frames, reduced."""
-    parts, left = [], frames
-    while left > 0:
-        count = stretch if left > 1.5 * stretch else left
-        parts.append(measure(surrogate(factors, count, rng)))
-        left -= count
-    return reduce(join(parts), smoothing)
+@dataclass(frozen=True)
+class Draw:
+    """How surrogates of one recording are drawn.
+
+    Attributes
+    ----------
+    factors : ndarray (frequency, electrode, electrode)
+    gain : ndarray (frame,)
+    measure : Directionality
+    stretch : int
+        Frames.
+    smoothing : tuple of int
+        Frames.
+    """
+
+    factors: np.ndarray
+    gain: np.ndarray
+    measure: Directionality
+    stretch: int
+    smoothing: tuple[int, ...]
+
+    def fluxes(self, rng: np.random.Generator) -> Fluxes:
+        """Fluxes of one surrogate as long as the recording."""
+        pieces = stretches(self.factors, self.gain, self.stretch, rng)
+        return join([self.measure(piece) for piece in pieces])
+
+    def sample(self, rng: np.random.Generator) -> np.ndarray:
+        """Smoothed statistic once per shortest smoothing window, (scale x family, sample)."""
+        every = min(self.smoothing)
+        return multiscale(self.fluxes(rng), self.smoothing)[:, every // 2 :: every]
+
+    def reduced(self, rng: np.random.Generator, scale: Scale, finder: SpanFinder) -> Reduced:
+        """One surrogate's contribution to the null."""
+        fluxes = self.fluxes(rng)
+        smooth = multiscale(fluxes, self.smoothing)
+        peaks = [span.peak for span in scale.spans(smooth, finder)]
+        return Reduced(fluxes.mean_statistic(), float(scale.score(smooth).max()), np.array(peaks))
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """What is kept of one surrogate.
+
+    Attributes
+    ----------
+    mean : ndarray (family,)
+        Power-weighted time average of the unsmoothed statistic.
+    largest : float
+        Largest score over time, families and smoothing windows.
+    peaks : ndarray (event,)
+        Largest score of each event found in the surrogate.
+    """
+
+    mean: np.ndarray
+    largest: float
+    peaks: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -144,48 +215,46 @@ class Null:
 
     Attributes
     ----------
+    scale : Scale
     mean : ndarray (surrogate, family)
     largest : ndarray (surrogate,)
-        Largest standardised smoothed statistic over time, families and smoothing windows.
-    centre, spread : ndarray (scale x family,)
-        Mean and standard deviation over time and surrogates, which standardise the statistic.
-    threshold : ndarray (scale x family,)
-        Quantile of the smoothed statistic over time and surrogates.
+    peaks : ndarray (event,)
+        Of the events of all surrogates, found as those of the recording are.
     """
 
+    scale: Scale
     mean: np.ndarray
     largest: np.ndarray
-    centre: np.ndarray
-    spread: np.ndarray
-    threshold: np.ndarray
+    peaks: np.ndarray
 
-    def score(self, smooth: np.ndarray) -> np.ndarray:
-        """Largest standardised statistic (frame,) of smoothed ones (scale x family, frame)."""
-        return ((smooth - self.centre[:, None]) / self.spread[:, None]).max(axis=0)
+    @classmethod
+    def of(cls, scale: Scale, drawn: list[Reduced]) -> Null:
+        """Gather reduced surrogates."""
+        return cls(
+            scale,
+            np.stack([one.mean for one in drawn]),
+            np.array([one.largest for one in drawn]),
+            np.concatenate([one.peaks for one in drawn]),
+        )
 
     def p_recording(self, observed: np.ndarray) -> np.ndarray:
         """p per family of the time-averaged statistic (family,)."""
-        exceed = (self.mean >= observed[None]).sum(axis=0)
-        return (1 + exceed) / (len(self.mean) + 1)
+        return _p(self.mean, observed[None])
 
     def p_event(self, peak: np.ndarray) -> np.ndarray:
-        """Family-wise p of the largest score of each event (event,)."""
-        exceed = (self.largest[None] >= np.asarray(peak)[:, None]).sum(axis=1)
-        return (1 + exceed) / (len(self.largest) + 1)
+        """p of each event's largest score (event,) among the events of surrogates.
+
+        Both are selected by the same threshold, so that the selection does not bias p.
+        """
+        return _p(self.peaks[:, None], peak[None])
+
+    def p_familywise(self, peak: np.ndarray) -> np.ndarray:
+        """p of each event's largest score (event,) among the largest scores of surrogates."""
+        return _p(self.largest[:, None], peak[None])
 
 
-def gather(drawn: list[Reduced], quantile: float) -> Null:
-    """Make a null of reduced surrogates."""
-    sample = np.concatenate([one.sample for one in drawn], axis=1)
-    centre, spread = sample.mean(axis=1), sample.std(axis=1)
-    largest = np.stack([one.largest for one in drawn])
-    return Null(
-        mean=np.stack([one.mean for one in drawn]),
-        largest=((largest - centre) / spread).max(axis=1),
-        centre=centre,
-        spread=spread,
-        threshold=np.quantile(sample, quantile, axis=1),
-    )
+def _p(null: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    return (1 + (null >= observed).sum(axis=0)) / (len(null) + 1)
 
 
 def benjamini_hochberg(p: np.ndarray) -> np.ndarray:

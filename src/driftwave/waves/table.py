@@ -10,13 +10,12 @@ import xarray as xr
 
 from driftwave.compute import generator
 from driftwave.waves.delays import DelayPlane
-from driftwave.waves.directionality import FAMILIES, Directionality
-from driftwave.waves.events import NUMBERS, Estimate, Span, estimate, find_spans
+from driftwave.waves.directionality import Directionality
+from driftwave.waves.events import NUMBERS, Estimate, estimate
 from driftwave.waves.frames import FieldReader, Frames
 from driftwave.waves.patterns import CLASSES, patterns_of
+from driftwave.waves.spans import Span
 from driftwave.waves.surrogates import Null, benjamini_hochberg
-
-LONGEST_GAP = 0.1
 
 UNITS = {
     "direction": "degree",
@@ -40,26 +39,15 @@ DENSE_UNITS = {"direction": "degree", "speed": "mm/s", "frequency": "Hz"}
 def event_table(
     reader: FieldReader,
     measure: Directionality,
-    smooth: np.ndarray,
+    spans: list[Span],
     null: Null,
-    window: int,
     params: Any,
     seed: int,
 ) -> xr.Dataset:
-    """Find the events, estimate each, and lay them out along ``event`` in order of time.
+    """Estimate each event and lay them out along ``event`` in order of time.
 
-    ``smooth`` (scale x family, frame) is the smoothed statistic, ``window`` its first smoothing
-    window in detection frames, ``params`` those of the plug-in.
+    ``params`` are those of the plug-in.
     """
-    cycle = 1 / np.sqrt(params.band[0] * params.band[1])
-    spans = find_spans(
-        smooth[: len(FAMILIES)],
-        null.threshold[: len(FAMILIES)],
-        null.score(smooth),
-        window=window,
-        shortest=max(2, round(params.shortest * cycle * reader.detection_rate)),
-        longest_gap=round(LONGEST_GAP * reader.detection_rate),
-    )
     patterns = patterns_of(reader.electrodes)
     tasks = [
         dask.delayed(estimate)(
@@ -84,12 +72,13 @@ def _events(
     step = reader.every * reader.stride
     last = len(time) - 1
     peak = np.array([span.peak for span in spans])
-    p = null.p_event(peak) if len(spans) else np.zeros(0)
+    p = null.p_event(peak)
     columns: dict[str, np.ndarray] = {
         "start": np.array([time[span.start * step] for span in spans], dtype=float),
         "stop": np.array([time[min(span.stop * step, last)] for span in spans], dtype=float),
         "peak_score": peak.astype(float),
         "p": p,
+        "p_familywise": null.p_familywise(peak),
         "q": benjamini_hochberg(p),
     }
     numbers = (*NUMBERS, "frequency", "interpolated", "resultant", "evidence", "aliased")
