@@ -95,7 +95,7 @@ def fit_readout(
     # Without spikes the best rate is zero and its logarithm minus infinity.
     active = np.flatnonzero(counts.any(0) | (base is not None))
     if base is None:
-        level = np.where(counts.any(0), np.log(np.maximum(counts.mean(0), 1e-300)), lowest)
+        level = np.log(np.maximum(counts.mean(0, dtype=float), np.exp(lowest)))
     else:
         level = np.log(base)
     block = max(1, _LARGEST_BLOCK // samples)

@@ -202,7 +202,7 @@ def _tidy(table: pd.DataFrame) -> pd.DataFrame:
     """Text columns as text, the others as numbers."""
     text = ["session", "model", "metric", "unit", "split", "note", "features"]
     numbers = [name for name in COLUMNS if name not in text]
-    table[text] = table[text].fillna("").astype(str)
+    table[text] = table[text].astype(object).fillna("").astype(str)
     table[numbers] = table[numbers].astype(float)
     return table
 

@@ -43,9 +43,12 @@ class Fluxes:
     steepness: np.ndarray
 
     def smooth(self, frames: int) -> Fluxes:
-        """Moving averages over ``frames`` frames; opposite directions cancel."""
+        """Moving averages over ``frames`` frames; opposite directions cancel.
+
+        At the ends the average is over the frames there are.
+        """
         parts = (self.flux, self.power, self.steepness)
-        return Fluxes(*(uniform_filter1d(part, frames, axis=-1, mode="nearest") for part in parts))
+        return Fluxes(*(uniform_filter1d(part, frames, axis=-1, mode="constant") for part in parts))
 
     def statistic(self) -> np.ndarray:
         """Largest |P_T| of each family, (family, frame)."""

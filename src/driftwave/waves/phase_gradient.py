@@ -143,7 +143,7 @@ def analyse(
     windows = tuple(max(1, round(s * reader.detection_rate)) for s in params.smoothing)
     draw = Draw(
         factors=zero_lag_factors(frames.spectrum.mean),
-        gain=power_course(frames.fluxes.power, windows[0]),
+        gain=power_course(frames.fluxes.power, _course(reader)),
         measure=measure,
         stretch=round(params.chunk * reader.detection_rate),
         smoothing=windows,
@@ -188,6 +188,17 @@ def _null(draw: Draw, finder: SpanFinder, params: Params, seed: int) -> Null:
     numbers = range(SCALING, SCALING + params.surrogates)
     drawn = [dask.delayed(draw.reduced)(stream(number), scale, finder) for number in numbers]
     return Null.of(scale, list(dask.compute(*drawn)))
+
+
+def _course(reader: FieldReader) -> int:
+    """Detection frames over which the field's power is smoothed to give surrogates its course.
+
+    Two cycles, or twice the band's correlation time: any shorter, and chance fluctuations that
+    surrogates have of their own would count twice.
+    """
+    low, high = reader.band
+    seconds = 2 * max(1 / np.sqrt(low * high), 1 / (high - low))
+    return max(1, round(seconds * reader.detection_rate))
 
 
 def _finder(reader: FieldReader, window: int, params: Params) -> SpanFinder:
