@@ -161,7 +161,9 @@ def test_chunked_equals_unchunked(recording):
 
 def test_same_seed_same_result_and_store_is_whole(recording, tmp_path):
     few = FAST.model_copy(update={"surrogates": 19, "bootstrap": 20})
-    again, first, other = (analyse(recording, None, few, seed=seed) for seed in (0, 0, 1))
+    short = recording.copy()
+    short["field"] = recording["field"].to_dataset().isel(time=slice(0, 2500))
+    again, first, other = (analyse(short, None, few, seed=seed) for seed in (0, 0, 1))
     xr.testing.assert_identical(again, first)
     assert not np.array_equal(again["null_mean"].values, other["null_mean"].values)
     write_tree(again, tmp_path / "waves.zarr")

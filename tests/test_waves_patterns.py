@@ -116,7 +116,7 @@ def test_synchrony_is_not_called_a_wave(array):
 def test_many_waves_keep_their_own_labels(array):
     electrodes, patterns = array
     rng = np.random.default_rng(2)
-    for number in range(100):
+    for number in range(101):
         direction = float(rng.uniform(-180, 180))
         phase = phase_of(
             "planar", electrodes.position, frequency=12, speed=150, direction=direction

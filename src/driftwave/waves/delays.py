@@ -12,7 +12,7 @@ from driftwave.waves.frames import FieldReader
 PAPER = "Martinet et al. 2017, Nat Commun 8:14896"
 SEGMENT = 10.0
 BANDWIDTH = 1.0
-MOST_SEGMENTS = 60
+MOST_SEGMENTS = 12
 COHERENCE = 0.6
 FEWEST_FREQUENCIES = 4
 HUBER = 1.345
@@ -44,7 +44,7 @@ def tapered_spectra(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Multitaper coefficients (frequency, electrode, segment x taper) and frequencies (Hz).
 
-    Up to 60 segments of 10 s, spread evenly, with tapers of 1 Hz half-bandwidth.
+    Up to 12 segments of 10 s, spread evenly, with tapers of 1 Hz half-bandwidth.
     """
     rate, total = reader.sampling_rate, reader.lfp.sizes["time"]
     length = min(total, round(SEGMENT * rate))

@@ -121,19 +121,49 @@ class Estimate:
     phase: np.ndarray
 
 
+def estimate_group(
+    reader: FieldReader,
+    measure: Directionality,
+    patterns: Patterns,
+    frames: list[tuple[int, int]],
+    *,
+    generalized: bool,
+    draws: int,
+    streams: list[np.random.Generator],
+) -> list[Estimate]:
+    """Estimate neighbouring events, given by first and last frame, from one read of the field."""
+    first = min(start for start, _ in frames)
+    last = max(stop for _, stop in frames)
+    stretch = reader.stretch(first, last, generalized=generalized)
+    return [
+        estimate(
+            reader,
+            measure,
+            patterns,
+            *(part[:, start - first : stop - first] for part in stretch),
+            draws=draws,
+            rng=rng,
+        )
+        for (start, stop), rng in zip(frames, streams, strict=True)
+    ]
+
+
 def estimate(
     reader: FieldReader,
     measure: Directionality,
     patterns: Patterns,
-    start: int,
-    stop: int,
+    signal: np.ndarray,
+    phase: np.ndarray,
+    filled: np.ndarray,
     *,
-    generalized: bool,
     draws: int,
     rng: np.random.Generator,
 ) -> Estimate:
-    """Estimate pattern, direction, speed and the rest for frames ``start`` to ``stop``."""
-    signal, phase, filled = reader.stretch(start, stop, generalized=generalized)
+    """Estimate pattern, direction, speed and the rest of one event.
+
+    ``signal`` (analytic), ``phase`` (rad) and ``filled`` (interpolated samples) are the event's
+    (electrode, frame) each.
+    """
     frequency = peak_frequency(signal, reader.rate, reader.band, measure)
     values, parts = snapshots(signal, reader.rate, frequency)
     verdict = classify(patterns, values)

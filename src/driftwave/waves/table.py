@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Any
 
 import dask
@@ -11,7 +12,7 @@ import xarray as xr
 from driftwave.compute import generator
 from driftwave.waves.delays import DelayPlane
 from driftwave.waves.directionality import Directionality
-from driftwave.waves.events import NUMBERS, Estimate, estimate
+from driftwave.waves.events import NUMBERS, Estimate, estimate_group
 from driftwave.waves.frames import FieldReader, Frames
 from driftwave.waves.patterns import CLASSES, patterns_of
 from driftwave.waves.spans import Span
@@ -49,20 +50,27 @@ def event_table(
     ``params`` are those of the plug-in.
     """
     patterns = patterns_of(reader.electrodes)
-    tasks = [
-        dask.delayed(estimate)(
-            reader,
-            measure,
-            patterns,
-            span.start * reader.stride,
-            min(span.stop * reader.stride, reader.frames),
-            generalized=params.phase == "generalized",
-            draws=params.bootstrap,
-            rng=generator(seed, "event", str(number)),
-        )
-        for number, span in enumerate(spans)
+    frames = [
+        (span.start * reader.stride, min(span.stop * reader.stride, reader.frames))
+        for span in spans
     ]
-    return _events(reader, spans, list(dask.compute(*tasks)), null)
+    step = max(1, round(params.chunk * reader.rate))
+    tasks = []
+    for _, group in groupby(range(len(spans)), key=lambda number: frames[number][0] // step):
+        members = list(group)
+        tasks.append(
+            dask.delayed(estimate_group)(
+                reader,
+                measure,
+                patterns,
+                [frames[number] for number in members],
+                generalized=params.phase == "generalized",
+                draws=params.bootstrap,
+                streams=[generator(seed, "event", str(number)) for number in members],
+            )
+        )
+    estimates = [one for group in dask.compute(*tasks) for one in group]
+    return _events(reader, spans, estimates, null)
 
 
 def _events(
