@@ -186,3 +186,11 @@ def test_synchrony_has_order_one_and_noise_little():
     rng = np.random.default_rng(5)
     assert order_parameter(np.full((96, 3), 1.2)) == pytest.approx(1)
     assert order_parameter(rng.uniform(-np.pi, np.pi, (96, 200))).mean() < 0.2
+
+
+def test_a_recording_shorter_than_the_margin_keeps_its_length() -> None:
+    samples = np.random.default_rng(0).normal(size=(3, 40))
+    longer = extend(samples, 100, 70)
+    assert longer.shape == (3, 210)
+    np.testing.assert_array_equal(longer[:, 100:140], samples)
+    np.testing.assert_allclose(longer[:, 99], 2 * samples[:, 0] - samples[:, 1])

@@ -35,11 +35,16 @@ def analytic_response(band: tuple[float, float], rate: float, count: int) -> np.
 
 
 def extend(samples: np.ndarray, before: int, after: int) -> np.ndarray:
-    """Continue a signal (..., time) beyond its ends by odd reflection, at most its own length."""
-    ends = [np.minimum(n, samples.shape[-1] - 1) for n in (before, after)]
+    """Continue a signal (..., time) beyond its ends by odd reflection.
+
+    Where it is shorter than ``before`` or ``after``, the last reflected value is held.
+    """
+    ends = [min(n, samples.shape[-1] - 1) for n in (before, after)]
     head = 2 * samples[..., :1] - samples[..., ends[0] : 0 : -1]
     tail = 2 * samples[..., -1:] - samples[..., -2 : -2 - ends[1] : -1]
-    return np.concatenate([head, samples, tail], axis=-1)
+    reflected = np.concatenate([head, samples, tail], axis=-1)
+    held = [(0, 0)] * (samples.ndim - 1) + [(before - ends[0], after - ends[1])]
+    return np.pad(reflected, held, mode="edge")
 
 
 def analytic(
