@@ -2,26 +2,33 @@
 
 A session is an :class:`xarray.DataTree`; a group is present only if the recording has it.
 
-=============  =====================================================================================
-group          variables (dims)
-=============  =====================================================================================
-``/``          attrs: session, source_file, source_sha256, subject, species, layout, bin_width (s),
-               schema_version, provenance
-``units``      (unit): region, x, y, z (mm), rate (Hz), held_out (bool), other columns
-``spikes``     counts (trial, time, unit) uint16; trial_start (trial) s. attrs: bin_width (s),
-               forward_bins (last bins of a trial, hidden at evaluation), contiguous (bool: trials
-               are abutting windows of one continuous recording)
-``spike_times``time (spike) s, unit (spike)
-``field``      lfp (time, electrode) float32 microvolt; coords electrode, time (s, session clock),
-               x, y, z (mm), good (bool), region, group. attrs: sampling_rate (Hz)
-``behavior``   value (trial, time, feature); coords feature, kind (feature): continuous | circular,
-               unit_of_measure (feature)
-``trials``     condition (trial) int, split (trial): train | valid | test | unused, start (trial) s,
-               stop (trial) s, one variable per further column of the trials table
-``stimulus``   what the layout names, per trial
-``truth``      simulated sessions only: rate (trial, time, unit) Hz, state (trial, time, state_dim),
-               wave_* (wave)
-=============  =====================================================================================
+``/``
+    attrs: session, source_file, source_sha256, subject, species, layout, bin_width (s),
+    schema_version, provenance
+``units``
+    (unit): region, x, y, z (mm), rate (Hz), held_out (bool), other columns
+``spikes``
+    counts (trial, time, unit) uint16; trial_start (trial) s. attrs: bin_width (s), forward_bins
+    (last bins of a trial, hidden at evaluation), contiguous (bool: trials are abutting windows of
+    one continuous recording)
+``spike_times``
+    time (spike) s, unit (spike)
+``field``
+    lfp (time, electrode) float32 microvolt; coords electrode, time (s, session clock), x, y, z
+    (mm), good (bool), region, group. attrs: sampling_rate (Hz)
+``behavior``
+    value (trial, time, feature); coords feature, kind (feature): continuous | circular,
+    unit_of_measure (feature)
+``behavior_series``
+    each behavioural series as recorded, on its own clock (s)
+``trials``
+    condition (trial) int, split (trial): train | valid | test | unused, start (trial) s, stop
+    (trial) s, one variable per further column of the trials table
+``stimulus``
+    what the layout names, per trial
+``truth``
+    simulated sessions only: rate (trial, time, unit) Hz, state (trial, time, state_dim), wave_*
+    (wave); wave_kind is planar, radial or rotating, or, in recordings without waves, zero_lag or none
 
 ``time`` is the start of a bin relative to the alignment event, in seconds.
 """
