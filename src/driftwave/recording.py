@@ -28,7 +28,7 @@ A session is an :class:`xarray.DataTree`; a group is present only if the recordi
     what the layout names, per trial
 ``truth``
     simulated sessions only: rate (trial, time, unit) Hz, state (trial, time, state_dim), wave_*
-    (wave); wave_kind is planar, radial or rotating, or, in recordings without waves, zero_lag or none
+    (wave); wave_kind is planar, radial or rotating; without waves, zero_lag or none
 
 ``time`` is the start of a bin relative to the alignment event, in seconds.
 """
