@@ -7,10 +7,11 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 # Snakemake ends in an error if any job failed; the summary and the report are made all the same,
 # and the error is passed on at the end.
+# Targets stand before the options in $(1): --config would take them for values.
 define run_workflow
 status=0; snakemake $(1) || status=$$?; \
-snakemake $(1) summary --forcerun summary --quiet host progress rules reason || exit 1; \
-snakemake $(1) made --report results/report.html > results/logs/report.txt 2>&1 \
+snakemake summary --forcerun summary --quiet host progress rules reason $(1) || exit 1; \
+snakemake made --report results/report.html $(1) > results/logs/report.txt 2>&1 \
   || { cat results/logs/report.txt; exit 1; }; \
 echo; echo "Look at  results/report.html   every figure and table, in a browser"; \
 echo "         results/summary.tsv   what became of each job"; \
