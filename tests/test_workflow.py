@@ -191,3 +191,16 @@ def test_a_session_that_fails_leaves_the_others_alone(project: Project) -> None:
     assert (project.folder / "results" / "lorenz" / "figures" / "rates.png").exists()
     report = (project.folder / "results" / "report.html").read_text()
     assert "results/lorenz/figures/rates.png" in report
+
+
+def test_make_names_targets_before_the_option_that_would_swallow_them() -> None:
+    """Snakemake's --config takes every word after it for a KEY=VALUE pair."""
+    plan = subprocess.run(
+        ["make", "--dry-run", "recordings"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    calls = [line for line in plan.splitlines() if " --config " in line]
+    assert any(" summary " in call for call in calls)
+    for call in calls:
+        after = call.split(" --config ", 1)[1].split()[:2]
+        assert after[0].startswith("data_root=")
+        assert after[1] in ("||", ">")
