@@ -32,9 +32,9 @@ def waves(store: Path) -> dict[str, object]:
         "p of the recording": found["p_recording"].values.tolist(),
     }
     true_class = found["true_class"].values
-    summary["right class"] = (
-        f"{(found['match_class'].values == true_class).sum()}/{len(true_class)}"
-    )
+    if found.sizes["event"]:
+        right = (found["match_class"].values == true_class).sum()
+        summary["right class"] = f"{right}/{len(true_class)}"
     planar = true_class == "planar"
     errors = {
         "planar direction error (deg)": found["match_direction_error"].values[planar],
