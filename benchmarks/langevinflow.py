@@ -177,7 +177,7 @@ def recursions(repeats: int, trials: int = 64, bins: int = 50) -> list[dict[str,
 
         for name, fast, slow in (
             ("released", closed, by_autograd),
-            ("corrected", lattice, lattice_by_autograd),
+            ("driftwave", lattice, lattice_by_autograd),
         ):
             ours, theirs = fast().detach(), slow().detach()
             apart = float((ours - theirs).abs().max() / theirs.abs().max())
@@ -219,7 +219,7 @@ def main() -> None:
                 cosmoothing=task,
             )
             for seed in range(chosen.seeds)
-            for variant in ("corrected", "released")
+            for variant in ("driftwave", "released")
             for task in (False, True)
         ]
     show(rows)

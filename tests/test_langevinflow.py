@@ -18,7 +18,7 @@ from driftwave.models import langevinflow
 from driftwave.models.langevinflow import Fit, Params
 
 SMALL = {
-    "corrected": Params(latents=8, hidden=16, feedforward=32, steps=32, samples=4),
+    "driftwave": Params(latents=8, hidden=16, feedforward=32, steps=32, samples=4),
     "released": Params(variant="released", latents=8, feedforward=32, steps=32, samples=4),
 }
 VARIANTS = list(SMALL)
@@ -108,10 +108,10 @@ def test_validation_trials_choose_but_do_not_train(variant: str, recording: xr.D
     def ruin(counts: np.ndarray) -> None:
         counts[valid] = 50
 
-    params = SMALL["corrected"].model_copy(update={"variant": variant})
+    params = SMALL["driftwave"].model_copy(update={"variant": variant})
     one, other = fitted(recording, params), fitted(with_counts(recording, ruin), params)
     assert one.history.valid_loss != other.history.valid_loss
-    if variant == "corrected":
+    if variant == "driftwave":
         assert one.history.train_loss == other.history.train_loss
 
 

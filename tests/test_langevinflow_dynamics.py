@@ -21,13 +21,13 @@ from driftwave.inference.langevin import (
     ou_coefficients,
     released_gradient,
 )
-from driftwave.inference.langevin_networks import Corrected, Released
+from driftwave.inference.langevin_networks import Driftwave, Released
 from driftwave.inference.spike_network import Sizes
 
 SIZES = Sizes(units_in=5, units_out=7, seen_bins=9, bins=12)
 
 
-def corrected(**changes) -> Corrected:
+def informed(**changes) -> Driftwave:
     options = {
         "latents": 8,
         "hidden": 6,
@@ -42,7 +42,7 @@ def corrected(**changes) -> Corrected:
     }
     law = torch.tensor([[0.7], [0.8]]).expand(2, SIZES.units_in)
     torch.manual_seed(0)
-    return Corrected(SIZES, torch.full((7,), -1.0), law, **(options | changes))
+    return Driftwave(SIZES, torch.full((7,), -1.0), law, **(options | changes))
 
 
 def released(**changes) -> Released:
@@ -157,7 +157,7 @@ def test_poisson_nll_equals_torch_distributions():
 
 def test_kl_of_corrected_is_that_of_its_transitions_in_nats_per_trial():
     """In velocities: q = N(a v' + s m, s^2 sd^2) against the prior N(a v', s^2)."""
-    model = corrected()
+    model = informed()
     counts = visible()
     states, start, drive = model.encode(counts)
     out = model(counts, model.noise(4))
@@ -258,7 +258,7 @@ def test_released_gradient_equals_autograd():
 
 
 def test_forward_bins_are_run_on_by_the_dynamics_with_prior_noise():
-    model = corrected().eval()
+    model = informed().eval()
     noise = model.noise(4)
     with torch.no_grad():
         latent = model(visible(), noise).latent.transpose(0, 1)
@@ -270,7 +270,7 @@ def test_forward_bins_are_run_on_by_the_dynamics_with_prior_noise():
 
 
 def test_spikes_of_the_last_seen_bin_inform_earlier_and_later_latents():
-    model = corrected().eval()
+    model = informed().eval()
     counts, noise = visible(), model.noise(4)
     changed = counts.clone()
     changed[:, -1] += 3
@@ -281,7 +281,7 @@ def test_spikes_of_the_last_seen_bin_inform_earlier_and_later_latents():
 
 
 def test_decoder_sees_the_latents_alone_unless_asked():
-    model, both = corrected().eval(), corrected(encoder_in_decoder=True).eval()
+    model, both = informed().eval(), informed(encoder_in_decoder=True).eval()
     assert model.readout.in_features == 16
     assert both.readout.in_features == 28
     out = model(visible(), model.noise(4))
@@ -300,7 +300,7 @@ def test_decoder_sees_the_latents_alone_unless_asked():
     ],
 )
 def test_every_ablation_gives_finite_gradients(changes: dict):
-    model = corrected(**changes)
+    model = informed(**changes)
     out = model(visible(), model.noise(4))
     (out.log_rate.exp().sum() + out.kl.sum()).backward()
     assert out.log_rate.shape == (4, 12, 7)

@@ -26,7 +26,7 @@ def decoder_layer(width: int, feedforward: int, dropout: float) -> nn.Transforme
     )
 
 
-class Corrected(SpikeNetwork):
+class Driftwave(SpikeNetwork):
     r"""Data-informed Langevin latents.
 
     A bidirectional GRU reads the visible counts. Its last states give :math:`q(z_0, v_0)`, its

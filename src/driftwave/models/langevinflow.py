@@ -18,7 +18,7 @@ from driftwave.inference.data import SpikeArrays, rates_dataset, spike_arrays
 from driftwave.inference.dropout import HidingKind
 from driftwave.inference.hidden import check_same_view
 from driftwave.inference.langevin import CHANNELS, PotentialKind
-from driftwave.inference.langevin_networks import Corrected, Released
+from driftwave.inference.langevin_networks import Driftwave, Released
 from driftwave.inference.spike_network import (
     Objective,
     Sizes,
@@ -39,7 +39,7 @@ USES_DEVICE = True
 # are the reference's for MC_Maze, save latents (280), batch (256) and steps (2,000 epochs), cut so
 # that a fit takes about a minute on one core.
 VARIANT_DEFAULTS: dict[str, dict[str, Any]] = {
-    "corrected": {
+    "driftwave": {
         "latents": 16,
         "feedforward": 128,
         "learning_rate": 1.2e-2,
@@ -69,9 +69,9 @@ class Params(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    variant: Literal["corrected", "released"] = Field(
-        "corrected",
-        description="`corrected`: innovations of every bin inferred from the data, exact "
+    variant: Literal["driftwave", "released"] = Field(
+        "driftwave",
+        description="`driftwave`: innovations of every bin inferred from the data, exact "
         "Ornstein-Uhlenbeck step; `released`: recursion and decoder of the reference code.",
     )
     latents: int | None = Field(
@@ -79,52 +79,52 @@ class Params(BaseModel):
         ge=8,
         multiple_of=CHANNELS,
         description="Number H of latent positions (and of velocities): 4 channels x H/4 sites; "
-        "16 for corrected, 32 for released (paper 280).",
+        "16 for driftwave, 32 for released (paper 280).",
     )
-    hidden: int = Field(64, ge=1, description="GRU units per direction (corrected).")
+    hidden: int = Field(64, ge=1, description="GRU units per direction (driftwave).")
     potential: PotentialKind = Field(
         "learned",
-        description="Potential of corrected: learned (stiffness and local log-cosh couplings), "
+        description="Potential of driftwave: learned (stiffness and local log-cosh couplings), "
         "quadratic (normal modes), or none.",
     )
     nonconservative: bool = Field(
-        False, description="Learn a force F(z, v) in place of the potential's gradient (corrected)."
+        False, description="Learn a force F(z, v) in place of the potential's gradient (driftwave)."
     )
     potential_terms: int = Field(64, ge=1, description="Terms of the learned potential or force.")
     innovations: bool = Field(
-        True, description="Per-bin noise, inferred in seen bins (corrected); false: z0, v0 only."
+        True, description="Per-bin noise, inferred in seen bins (driftwave); false: z0, v0 only."
     )
     transformer: bool = Field(
-        True, description="Transformer layer between latents and rates (corrected)."
+        True, description="Transformer layer between latents and rates (driftwave)."
     )
     encoder_in_decoder: bool = Field(
         False,
-        description="Give the decoder the encoder's states too (corrected); the latents then "
+        description="Give the decoder the encoder's states too (driftwave); the latents then "
         "explain little of the rates.",
     )
     feedforward: int | None = Field(
         None,
         ge=1,
-        description="Width inside the Transformer layer; 128 for corrected, 512 for released.",
+        description="Width inside the Transformer layer; 128 for driftwave, 512 for released.",
     )
     friction: float = Field(
-        0.55, gt=0, lt=1, description="gamma of the released step; corrected learns its own."
+        0.55, gt=0, lt=1, description="gamma of the released step; driftwave learns its own."
     )
     lag: Literal[0, 1] = Field(
         1, description="Bins the released encoder lags the data; 0 is the paper's Algorithm 1."
     )
     hiding: HidingKind | None = Field(
         None,
-        description="How spikes are hidden from the encoder in training: thinning (corrected) or "
+        description="How spikes are hidden from the encoder in training: thinning (driftwave) or "
         "coordinated dropout (released).",
     )
     hidden_share: float | None = Field(
-        None, gt=0, lt=1, description="Share hidden; .3 for corrected, .5 for released."
+        None, gt=0, lt=1, description="Share hidden; .3 for driftwave, .5 for released."
     )
     kl_weight: float | None = Field(
         None,
         ge=0,
-        description="Weight of the KL (nats per trial); .03 for corrected, .1 for released.",
+        description="Weight of the KL (nats per trial); .03 for driftwave, .1 for released.",
     )
     kl_warmup: float = Field(
         0.2, ge=0, le=1, description="Share of all steps over which the KL weight grows from 0."
@@ -133,14 +133,14 @@ class Params(BaseModel):
         0.05, ge=0, lt=1, description="Dropout in training; off whenever rates are predicted."
     )
     steps: int | None = Field(
-        None, ge=1, description="Optimiser steps at most; 1200 for corrected, 900 for released."
+        None, ge=1, description="Optimiser steps at most; 1200 for driftwave, 900 for released."
     )
     batch: int = Field(32, ge=1, description="Trials per step (paper 32 to 256).")
     learning_rate: float | None = Field(
-        None, gt=0, description="Highest learning rate; .012 for corrected, .003 for released."
+        None, gt=0, description="Highest learning rate; .012 for driftwave, .003 for released."
     )
     weight_decay: float | None = Field(
-        None, ge=0, description="Weight decay; 1e-4 for corrected, 2e-5 for released."
+        None, ge=0, description="Weight decay; 1e-4 for driftwave, 2e-5 for released."
     )
     patience: int = Field(
         30, ge=1, description="Epochs without a better validation loss before training stops."
@@ -210,7 +210,7 @@ def fit(
     return Fit(chosen, sizes, arrays.held_in, seed, network, history, device)
 
 
-def build(params: Resolved, sizes: Sizes, mean: Tensor, law: Tensor) -> Corrected | Released:
+def build(params: Resolved, sizes: Sizes, mean: Tensor, law: Tensor) -> Driftwave | Released:
     """The network of these parameters, with weights from torch's default generator.
 
     ``mean`` (unit,) is the log mean count of each unit, ``law`` (2, held-in unit) mean and sd of
@@ -226,7 +226,7 @@ def build(params: Resolved, sizes: Sizes, mean: Tensor, law: Tensor) -> Correcte
             feedforward=params.feedforward,
             dropout=params.dropout,
         )
-    return Corrected(
+    return Driftwave(
         sizes,
         mean,
         law,
@@ -287,7 +287,7 @@ class Fit:
     sizes: Sizes
     held_in: np.ndarray
     seed: int
-    network: Corrected | Released
+    network: Driftwave | Released
     history: History = field(default_factory=History)
     device: str = "cpu"
 
@@ -296,7 +296,7 @@ class Fit:
 
         ``latent`` (trial, time, latent) holds positions, then velocities (coordinate ``part``), on
         a lattice of ``channel`` x ``site``; ``latent_sd`` is the spread over posterior samples.
-        Corrected averages the rates of the samples, released their log rates, as its reference.
+        Driftwave averages the rates of the samples, released their log rates, as its reference.
         """
         arrays = spike_arrays(recording, "langevinflow")
         check_same_view(recording, arrays, self.held_in, self.sizes.seen_bins, self.sizes.bins)
