@@ -146,13 +146,18 @@ LAYOUT_FAULTS: list[tuple[dict[str, Any], list[str]]] = [
     ({"spikes": {"where": "area == 'V4'"}}, ["matches none of 6 rows"]),
     ({"spikes": {"region": "place"}}, ["no column 'place'", "'area'"]),
     ({"spikes": {"held_out": "area"}}, ["only true and false", "'M1'"]),
-    ({"spikes": {"held_out": 1.0}}, ["6 of 6 units held out"]),
+    ({"spikes": {"held_out": 0.99}}, ["spikes.held_out", "6 of 6 units held out"]),
+    ({"spikes": {"held_out": 1.0}}, ["spikes.held_out: found 1, expected a share"]),
+    ({"spikes": {"held_out": -0.25}}, ["spikes.held_out: found -0.25, expected a share"]),
     ({"spikes": {"min_rate": 500.0}}, ["no unit at 500 Hz"]),
     ({"trials": {"table": "intervals/cues", "window": [0, 1]}}, ["trials.table", "'trials'"]),
     ({"trials": {"align": "move", "window": [0, 1]}}, ["no column 'move'", "'go_time'"]),
     ({"trials": {"where": "direction >", "window": [0, 1]}}, ["trials.where", "'direction'"]),
     ({"trials": {"condition": ["target"], "window": [0, 1]}}, ["trials.condition", "'target'"]),
     ({"trials": {"window": [0, 0.98]}}, ["trials.window", "19.6 bins", "whole number"]),
+    ({"bin_width": 2.0}, ["trials.window", "shorter than one bin of 2 s", "Narrow `bin_width`"]),
+    ({"bin_width": 1.0, "forward": 0.0}, ["forward", "at least two bins"]),
+    ({"bin_width": 0.5, "forward": 0.1}, ["forward: found 0.1 s, shorter than one bin of 0.5 s"]),
     ({"forward": 0.99}, ["forward", "whole number of bins"]),
     ({"forward": 1.0}, ["forward", "at least two bins"]),
     ({"stimulus": {"columns": ["contrast"]}}, ["stimulus.columns", "'contrast'", "'direction'"]),
@@ -314,6 +319,32 @@ def test_counts_that_are_no_counts(tmp_path: Path) -> None:
         builder = Builder().trials(starts, starts + 1, direction=np.zeros(10))
         builder.series("ecephys", "counts", data, unit="spikes", rate=20.0).write(path)
         assert "negative or not whole" in refusal(path, content)
+
+
+def test_counts_that_are_missing(tmp_path: Path) -> None:
+    data = np.ones((900, 3))
+    data[5, 1] = np.nan
+    path = tmp_path / "f.nwb"
+    Builder().series("ecephys", "counts", data, unit="spikes", rate=20.0).write(path)
+    content = {
+        "name": "n", "description": "d", "bin_width": 0.1, "windows": {"length": 2.0},
+        "spikes": {"source": "processing/ecephys/counts"},
+    }  # fmt: skip
+    message = refusal(path, content)
+    assert "1 values that are NaN or infinite, the first in bin 5, unit 1" in message
+
+
+def test_bins_longer_than_the_windows(good: Path) -> None:
+    content = layout(bin_width=3.0, windows={"length": 2.0}, behavior=[])
+    del content["trials"]
+    message = refusal(good, content)
+    assert "windows.length: found 2 s, shorter than one bin of 3 s" in message
+
+
+def test_no_unit_held_out(good: Path) -> None:
+    with open_nwb(good) as file:
+        tree = read_recording(file, parse_layout(layout(spikes={"held_out": 0})), session="s")
+    assert not tree["units/held_out"].values.any()
 
 
 def test_overflow_names_the_bin(tmp_path: Path) -> None:

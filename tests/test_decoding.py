@@ -98,6 +98,21 @@ def test_ridge_is_scikit_learns() -> None:
         np.testing.assert_allclose(r_squared(errors[k], test), wanted, atol=1e-9)
 
 
+def test_feature_that_hardly_varies_in_training_does_no_harm() -> None:
+    """A unit silent in training but for a kernel's tail, and active in the test split."""
+    recording = make_recording(trials=60)
+    rng = np.random.default_rng(0)
+    rate = np.asarray(recording["truth/rate"].values)
+    test = recording["trials/split"].values == "test"
+    latent = np.concatenate([np.log(rate), 1e-4 * rng.random((*rate.shape[:2], 1))], axis=-1)
+    latent[test, :, -1] += rng.random((test.sum(), rate.shape[1]))
+    params = ridge.Params(lags=1, shuffles=1)
+    with_it = ridge.analyse(recording, as_latents(recording, latent), params, seed=0)
+    without = ridge.analyse(recording, as_latents(recording, latent[..., :-1]), params, seed=0)
+    assert without["r2_test"].min() > 0.9
+    np.testing.assert_allclose(with_it["r2_test"], without["r2_test"], atol=1e-6)
+
+
 def test_penalty_for_each_column_is_used() -> None:
     rng = np.random.default_rng(1)
     problem = plain_problem(rng.normal(size=(9, 5, 3)), rng.normal(size=(9, 5, 2)))

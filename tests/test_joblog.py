@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from driftwave.errors import InputError
-from driftwave.joblog import job_log
+from driftwave.joblog import job_log, note
 
 
 def events(path: Path) -> list[dict]:
@@ -27,6 +27,17 @@ def test_a_finished_job_is_done_and_has_its_cost(tmp_path: Path) -> None:
     assert 0 < last["cpu_seconds"] < 5
     assert last["wall_seconds"] > 0
     assert 10 < last["peak_megabytes"] < 100_000
+
+
+def test_what_is_noted_is_said_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with job_log(tmp_path / "a.jsonl", "fit"):
+        note("m: training diverged.")
+    assert events(tmp_path / "a.jsonl")[-1]["notes"] == ["m: training diverged."]
+    with job_log(tmp_path / "b.jsonl", "fit"):
+        pass
+    assert "notes" not in events(tmp_path / "b.jsonl")[-1]
+    note("outside a job")
+    assert capsys.readouterr().err == "Note: m: training diverged.\nNote: outside a job\n"
 
 
 def test_a_fault_of_the_input_is_told_in_its_sentence(tmp_path: Path) -> None:

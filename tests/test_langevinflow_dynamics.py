@@ -107,7 +107,7 @@ def test_released_step_does_not_have_it():
     assert path.detach()[:, 8:, 8:].var() == pytest.approx(1.1 / (1 - 0.45**2), rel=0.05)
 
 
-@pytest.mark.parametrize("kind", ["learned", "quadratic", "none"])
+@pytest.mark.parametrize("kind", ["learned", "quadratic", "quartic", "none"])
 def test_force_is_minus_the_gradient_of_the_energy(kind: str):
     torch.manual_seed(0)
     potential = LatticePotential(12, kind, terms=20).double()

@@ -8,22 +8,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import xarray as xr
 
 from conftest import ROOT
-from driftwave.config import load_layout
+from driftwave.config import WindowsLayout, load_layout
 from driftwave.decoding import ridge
 from driftwave.ingest.nwb import open_nwb, read_recording
 
 pytestmark = pytest.mark.recording
 
 
-def whole_recording(recordings: Path, name: str, where: str | None = None) -> xr.DataTree:
+def whole_recording(
+    recordings: Path, name: str, where: str | None = None, **changes: object
+) -> xr.DataTree:
     layout = load_layout(name, ROOT / "config" / "layouts")
     assert layout.spikes is not None
-    spikes = layout.spikes.model_copy(update={"held_out": 0.0, "where": where})
-    layout = layout.model_copy(update={"spikes": spikes, "forward": 0.0})
+    spikes = layout.spikes.model_copy(update={"held_out": 0.0, "where": where, "min_rate": 0.0})
+    layout = layout.model_copy(update={"spikes": spikes, "forward": 0.0, **changes})
     with open_nwb(recordings / f"{name}.nwb") as file:
         return read_recording(file, layout, session=name)
 
@@ -64,6 +67,29 @@ def test_no_heading_from_hippocampus(recordings: Path) -> None:
     assert r2["head_direction_cos"] < 0
     assert r2["head_direction_sin"] < 0
     assert found["p_value"].sel(target="head_direction_cos").item() > 0.05
+
+
+def test_place_on_the_track_from_hippocampus(recordings: Path) -> None:
+    """Bins of 250 ms while running, two either side: 0.61, blocks 0.44 to 0.72, 52 px."""
+    layout = load_layout("hippocampus_track", ROOT / "config" / "layouts")
+    # Five bins of history, read half a second late, are two bins either side.
+    position = layout.behavior[0].model_copy(update={"lag": -0.5})
+    whole_run = WindowsLayout(length=5.0, start=4430.0, stop=5378.0)
+    recording = whole_recording(
+        recordings, "hippocampus_track", bin_width=0.25, behavior=[position], windows=whole_run
+    )
+    assert recording["units"].sizes["unit"] == 31
+    found = decode(recording, lags=5, shuffles=40)
+    assert found["r2_cv"].item() == pytest.approx(0.61, abs=0.04)
+    blocks = found["r2_fold"].values.ravel()
+    assert (blocks.min(), blocks.max()) == (
+        pytest.approx(0.44, abs=0.05),
+        pytest.approx(0.72, abs=0.05),
+    )
+    error = (found["prediction"] - found["target_value"]).values
+    assert np.nanmedian(np.abs(error)) < 65  # of the test split, from fewer trials
+    assert found["null_r2"].max() < 0.1
+    assert found["p_value"].item() == pytest.approx(1 / 41)
 
 
 def test_direction_of_gratings_from_visual_cortex(recordings: Path) -> None:

@@ -1,4 +1,4 @@
-"""The four real recordings by their shipped layouts, checked against the files themselves."""
+"""The five real recordings by their shipped layouts, checked against the files themselves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from driftwave.store import verify_store, write_tree
 
 pytestmark = pytest.mark.recording
 LAYOUTS = Path(__file__).resolve().parents[1] / "config" / "layouts"
-NAMES = ["head_direction", "m1_reach", "v1_gratings", "utah_seizure"]
+NAMES = ["head_direction", "m1_reach", "v1_gratings", "hippocampus_track", "utah_seizure"]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def stores(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     return found
 
 
-@pytest.mark.parametrize("name", NAMES[:3])
+@pytest.mark.parametrize("name", NAMES[:4])
 def test_models_have_what_they_need(stores: dict[str, Any], name: str) -> None:
     tree = stores[name]
     split = tree["trials/split"].values
@@ -141,6 +141,37 @@ def test_v1_gratings(stores: dict[str, Any], recordings: Path) -> None:
     for code in range(16):
         own = split[tree["trials/condition"].values == code]
         assert {"train", "valid", "test"} <= set(own)
+
+
+def test_hippocampus_track(stores: dict[str, Any], recordings: Path) -> None:
+    tree = stores["hippocampus_track"]
+    counts = tree["spikes/counts"].values
+    assert counts.shape == (189, 50, 21)
+    with h5py.File(recordings / "hippocampus_track.nwb") as h5:
+        times = h5["units/spike_times"][:]
+        ends = h5["units/spike_times_index"][:].astype(int)
+        stamps = h5["processing/behavior/Position/position/timestamps"][:]
+        place = h5["processing/behavior/Position/position/data"][:].astype(float)
+    start, stop = 4431.0, 4431.0 + 189 * 5.0
+    on_track = [((own >= start) & (own < stop)).sum() for own in np.split(times, ends[:-1])]
+    kept = np.array(on_track) / (stop - start) >= 0.05
+    np.testing.assert_array_equal(counts.sum((0, 1)), np.array(on_track)[kept])
+    position, velocity, speed = np.moveaxis(tree["behavior/value"].values, -1, 0)
+    running = np.isfinite(position)
+    # The sanity figure's 1,187 bins of 250 ms above 20 px/s, within the error of its smoothing.
+    assert running.sum() * 0.1 == pytest.approx(1187 * 0.25, rel=0.03)
+    np.testing.assert_array_equal(running, speed >= 20)
+    np.testing.assert_allclose(np.abs(velocity[running]), speed[running], rtol=0.02, atol=2)
+    # In each bin the place is the camera's, seen along the line that explains most of its variance.
+    on = (stamps > start) & (stamps < stop)
+    middle = place[on].mean(0)
+    along = (place - middle) @ np.linalg.svd(place[on] - middle, full_matrices=False)[2][0]
+    centres = (tree["trials/start"].values[:, None] + 0.1 * (np.arange(50) + 0.5))[running]
+    camera = along[np.searchsorted(stamps, centres)]
+    slope, offset = np.polyfit(camera, position[running], 1)
+    assert abs(slope) == pytest.approx(1, abs=0.01)
+    assert np.median(np.abs(slope * camera + offset - position[running])) < 2
+    np.testing.assert_allclose([position[running].min(), position[running].max()], [0, 430], atol=5)
 
 
 def test_utah_seizure(stores: dict[str, Any], recordings: Path) -> None:

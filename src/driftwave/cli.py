@@ -12,6 +12,7 @@ import click
 
 from driftwave import __version__
 from driftwave.errors import DriftwaveError
+from driftwave.search.commands import COMMANDS as SEARCH_COMMANDS
 
 PATH = click.Path(path_type=Path)
 _LOG_OPTION = click.option(
@@ -29,6 +30,10 @@ _OUT = click.option("--out", type=PATH, required=True, help="Output path.")
 @click.version_option(__version__)
 def cli() -> None:
     """From NWB recordings to latent dynamics, decoding, manifolds and travelling waves."""
+
+
+for _command in SEARCH_COMMANDS:
+    cli.add_command(_command)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -121,6 +126,12 @@ def inspect(file: Path, write_layout: Path | None) -> None:
 @click.option("--layouts", default="config/layouts", show_default=True, help="Folder of layouts.")
 @click.option("--session", required=True, help="Session name.")
 @click.option("--sha256", default=None, help="Checksum the file must have.")
+@click.option(
+    "--bin-width",
+    type=click.FloatRange(min=0, min_open=True),
+    default=None,
+    help="Bin width, s; default that of the layout.",
+)
 @_OUT
 @_THREADS
 @_logged
@@ -130,6 +141,7 @@ def ingest(
     layouts: str,
     session: str,
     sha256: str | None,
+    bin_width: float | None,
     out: Path,
     threads: int,
 ) -> None:
@@ -140,6 +152,8 @@ def ingest(
     from driftwave.store import write_tree
 
     chosen = load_layout(layout, layouts)
+    if bin_width is not None:
+        chosen = chosen.model_copy(update={"bin_width": bin_width})
     with dask_threads(threads), open_nwb(nwb, sha256=sha256) as file:
         tree = read_recording(file, chosen, session=session)
         write_tree(tree, out, facts={"stage": "ingest", "source_file": str(nwb)})
@@ -187,6 +201,20 @@ def fit(
 
 
 @cli.command()
+@click.argument("members", type=PATH, nargs=-1, required=True)
+@click.option("--model", required=True, help="Name of the ensemble in the results.")
+@_OUT
+@_logged
+def ensemble(members: tuple[Path, ...], model: str, out: Path) -> None:
+    """Average the rates of fits that differ in their seed."""
+    from driftwave.ensemble import average_rates
+    from driftwave.store import open_dataset, write_tree
+
+    facts = {"stage": "ensemble", "model": model, "members": [str(path) for path in members]}
+    write_tree(average_rates([open_dataset(path) for path in members], model), out, facts=facts)
+
+
+@cli.command()
 @click.argument("recording", type=PATH)
 @click.argument("latents", type=PATH)
 @_OUT
@@ -194,25 +222,66 @@ def fit(
 @_logged
 def score(recording: Path, latents: Path, out: Path, seed: int) -> None:
     """Score a model's rates on held-out trials, units and forward bins."""
+    from driftwave.compute import blas_threads
     from driftwave.recording import open_recording
     from driftwave.scores.table import score_model, write_table
     from driftwave.store import open_dataset
 
-    write_table(score_model(open_recording(recording), open_dataset(latents), seed=seed), out)
+    with blas_threads(1):
+        table = score_model(open_recording(recording), open_dataset(latents), seed=seed)
+    write_table(table, out)
 
 
 @cli.command()
 @click.option("--scores", "scores", multiple=True, type=PATH, help="Score table of one model.")
 @click.option("--decoding", "decoding", multiple=True, help="NAME=PATH of a decoding store.")
+@click.option(
+    "--seeds", "seeds", multiple=True, help="MODEL=NAME,NAME: fits that differ in their seed."
+)
 @_OUT
 @_logged
-def compare(scores: tuple[Path, ...], decoding: tuple[str, ...], out: Path) -> None:
+def compare(
+    scores: tuple[Path, ...], decoding: tuple[str, ...], seeds: tuple[str, ...], out: Path
+) -> None:
     """Put all models of a session into one table (tsv, with an html page beside it)."""
-    from driftwave.scores.table import compare_models, write_table
+    from driftwave.scores.over_seeds import compare_seeds
+    from driftwave.scores.table import write_table
     from driftwave.store import open_dataset
 
     decoded = {name: open_dataset(path) for name, path in _pairs(decoding).items()}
-    write_table(compare_models(scores, decoded), out, html=True)
+    fits = {model: str(names).split(",") for model, names in _pairs(seeds).items()}
+    write_table(compare_seeds(scores, decoded, fits), out, html=True)
+
+
+@cli.command()
+@click.argument("recording", type=PATH)
+@click.argument("latents", type=PATH, required=False)
+@_OUT
+@_logged
+def export(recording: Path, latents: Path | None, out: Path) -> None:
+    """Write rates, or without LATENTS the targets, as the Neural Latents Benchmark's h5."""
+    from driftwave.recording import open_recording
+    from driftwave.scores.prediction_file import prediction, target, write_h5
+    from driftwave.store import open_dataset
+
+    tree = open_recording(recording)
+    write_h5(out, prediction(tree, open_dataset(latents)) if latents else target(tree))
+
+
+@cli.command()
+@click.argument("targets", type=PATH)
+@click.argument("predictions", type=PATH)
+@click.option("--out", type=PATH, default=None, help="Also write the scores to this table (tsv).")
+@_logged
+def evaluate(targets: Path, predictions: Path, out: Path | None) -> None:
+    """Score an h5 of predicted rates against one of targets, as the benchmark does."""
+    from driftwave.scores.benchmark import evaluate as scores_of
+    from driftwave.store import write_text
+
+    table = scores_of(targets, predictions)
+    click.echo(table.to_string(index=False))
+    if out is not None:
+        write_text(out, table.to_csv(sep="\t", index=False))
 
 
 def _analysis_command(kind: str, name: str, summary: str) -> None:

@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from driftwave.errors import DriftwaveError, InputError
+from driftwave.search.settings import SearchConfig
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_\-]*$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -67,6 +68,11 @@ class TrialsLayout(Strict):
     condition: list[str] = Field(
         default_factory=list, description="Columns whose combinations are the conditions."
     )
+    on_grid: bool = Field(
+        False,
+        description="Start each trial at the next whole multiple of the bin width on the session's "
+        "clock, as the Neural Latents Benchmark does, instead of at the event itself.",
+    )
 
     @field_validator("window")
     @classmethod
@@ -95,7 +101,38 @@ class BehaviorLayout(Strict):
     lag: float = Field(
         0.0, description="Behaviour is read this long (s) after the bin: neural activity leads."
     )
+    at: Literal["centre", "start"] = Field(
+        "centre", description="Moment of a bin, plus the lag, that the behaviour is read at."
+    )
     unit: str | None = Field(None, description="Unit, where the file leaves it empty.")
+    track: list[tuple[float, float]] | None = Field(
+        None,
+        min_length=2,
+        description="Corners of a track, in the series' unit: a position (x, y) becomes the "
+        "distance along the track of the nearest point on it.",
+    )
+    derivative: Literal["velocity", "speed"] | None = Field(
+        None, description="Take the rate of change, per column, or its magnitude."
+    )
+    min_speed: float | None = Field(
+        None,
+        gt=0,
+        description="Bins in which the series changes more slowly (unit per s) count as missing.",
+    )
+    speed_smoothing: float = Field(
+        0.25,
+        gt=0,
+        description="Standard deviation (s) of the Gaussian the series is smoothed with before "
+        "it is differentiated.",
+    )
+
+    @model_validator(mode="after")
+    def _no_motion_of_angles(self) -> BehaviorLayout:
+        if self.kind == "circular" and (self.track or self.derivative or self.min_speed):
+            raise ValueError("track, derivative and min_speed are for continuous series")
+        if self.track and any(a == b for a, b in zip(self.track, self.track[1:], strict=False)):
+            raise ValueError("two corners of the track that follow each other are the same")
+        return self
 
 
 class FieldLayout(Strict):
@@ -142,6 +179,16 @@ class SplitLayout(Strict):
     """How trials are divided into train, valid and test."""
 
     column: str | None = Field(None, description="Trials column holding train/val(id)/test.")
+    words: dict[str, Literal["train", "valid", "test", "unused"]] = Field(
+        default_factory=dict,
+        description="What words of the column mean where not what they say, e.g. {val: test}.",
+    )
+    valid: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of the column's training trials taken for validation.",
+    )
     fractions: tuple[float, float, float] = (0.7, 0.1, 0.2)
     by: Literal["trial", "condition", "block"] | None = Field(
         None,
@@ -156,6 +203,48 @@ class SplitLayout(Strict):
         if abs(sum(fractions) - 1) > 1e-6 or min(fractions) <= 0:
             raise ValueError("fractions must be positive and sum to 1")
         return fractions
+
+
+class VelocityLayout(Strict):
+    """Behaviour read out of rates by ridge regression (velocity R2)."""
+
+    features: list[str] = Field(
+        min_length=1, description="Features of `behavior`, e.g. [hand_vel_x, hand_vel_y]."
+    )
+    by: str | None = Field(
+        None, description="Trials column; each of its values has a decoder, scores are averaged."
+    )
+
+
+class PsthLayout(Strict):
+    """Condition means of rates against smoothed spikes (PSTH R2)."""
+
+    sd: float = Field(gt=0, description="Standard deviation of the smoothing Gaussian, s.")
+    where: str | None = Field(None, description="pandas query on the trials used.")
+
+
+class ProducedIntervalLayout(Strict):
+    """Speed of the population against an interval the animal produces (correlation)."""
+
+    column: str = Field(description="Trials column of the produced interval.")
+    by: list[str] = Field(
+        default_factory=list, description="Trials columns; correlations are within their values."
+    )
+    where: str | None = Field(None, description="pandas query on the trials used.")
+
+
+class ScoresLayout(Strict):
+    """Scores that need to be told what the recording's behaviour and trials mean."""
+
+    name: Name | None = Field(
+        None, description="Name in files of the Neural Latents Benchmark; default the session's."
+    )
+    start: str | None = Field(
+        None, description="Trials column, s: seen bins that start before it are not scored."
+    )
+    velocity: VelocityLayout | None = None
+    psth: PsthLayout | None = None
+    produced_interval: ProducedIntervalLayout | None = None
 
 
 class Layout(Strict):
@@ -177,6 +266,7 @@ class Layout(Strict):
     field: FieldLayout | None = None
     truth: TruthLayout | None = None
     split: SplitLayout = SplitLayout()
+    scores: ScoresLayout | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Layout:
@@ -199,6 +289,13 @@ class ModelConfig(Strict):
 
     plugin: Name | None = Field(None, description="Model plug-in; default the entry's own name.")
     params: dict[str, Any] = Field(default_factory=dict)
+    seeds: int | None = Field(
+        None, ge=1, description="Fits with different seeds; default the top-level `seeds`."
+    )
+    ensemble: bool = Field(
+        True,
+        description="With several seeds, also average the rates over them (models of spikes).",
+    )
 
 
 class AnalysisConfig(Strict):
@@ -226,6 +323,9 @@ class Config(Strict):
     sessions: str = Field("config/sessions.tsv", description="Session table.")
     layouts: str = Field("config/layouts", description="Folder of layouts.")
     seed: int = 0
+    seeds: int = Field(
+        1, ge=1, description="Fits of each model, with seeds `seed`, `seed` + 1 and so on."
+    )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     threads: int = Field(1, ge=1, description="Threads of one fit or analysis job.")
     simulations: dict[Name, SimulationConfig] = Field(default_factory=dict)
@@ -233,6 +333,9 @@ class Config(Strict):
     decoding: AnalysisConfig = AnalysisConfig(plugin="ridge")
     manifold: AnalysisConfig = AnalysisConfig(plugin="pca")
     waves: AnalysisConfig = AnalysisConfig(plugin="phase_gradient")
+    search: dict[Name, SearchConfig] = Field(
+        default_factory=dict, description="Model: how its parameters are searched."
+    )
 
 
 class Session(Strict):
@@ -248,6 +351,9 @@ class Session(Strict):
         None, description="Comma-separated stages; empty for all that fit the layout."
     )
     sha256: str | None = Field(None, description="Checksum of the NWB file, checked if given.")
+    bin_width: float | None = Field(
+        None, gt=0, description="Bin width, s; empty for that of the layout."
+    )
 
     @field_validator("models", "stages", mode="before")
     @classmethod
@@ -256,7 +362,7 @@ class Session(Strict):
             return [part.strip() for part in value.split(",") if part.strip()] or None
         return value
 
-    @field_validator("sha256", mode="before")
+    @field_validator("sha256", "bin_width", mode="before")
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return value or None

@@ -8,11 +8,22 @@ import resource
 import sys
 import traceback
 from collections.abc import Iterator
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 
 from driftwave.compute import Clock
 from driftwave.errors import DriftwaveError
+
+_NOTES: ContextVar[list[str] | None] = ContextVar("notes", default=None)
+
+
+def note(sentence: str) -> None:
+    """Say, on stderr and in the log, what a user should know of a job that ends well."""
+    print(f"Note: {sentence}", file=sys.stderr, flush=True)
+    notes = _NOTES.get()
+    if notes is not None:
+        notes.append(sentence)
 
 
 @contextlib.contextmanager
@@ -20,7 +31,7 @@ def job_log(path: str | Path | None, stage: str) -> Iterator[None]:
     """Write one JSON line per event (start, end or error) to ``path``; errors pass through.
 
     The last line tells the state of the job: ``done`` or ``failed``, with the sentence the user
-    was shown, CPU and wall seconds and peak memory (MB).
+    was shown, what was noted by :func:`note`, CPU and wall seconds and peak memory (MB).
     """
     if path is None:
         yield
@@ -44,6 +55,8 @@ def job_log(path: str | Path | None, stage: str) -> Iterator[None]:
 
     path.write_text("", encoding="utf-8")
     write(state="started", command=sys.argv[1:])
+    notes: list[str] = []
+    token = _NOTES.set(notes)
     try:
         yield
     except DriftwaveError as error:
@@ -57,4 +70,6 @@ def job_log(path: str | Path | None, stage: str) -> Iterator[None]:
             **cost(),
         )
         raise
-    write(state="done", **cost())
+    finally:
+        _NOTES.reset(token)
+    write(state="done", **({"notes": notes} if notes else {}), **cost())

@@ -16,6 +16,9 @@ from typing import Any
 
 from driftwave import registry
 from driftwave.errors import DriftwaveError, InputError
+from driftwave.search.check import search_problems
+from driftwave.search.settings import SearchConfig
+from driftwave.seeds import members_of
 from driftwave.workflow_plan import ANALYSES, FIGURES, RECORDING, SIMULATED, Plan
 
 _SHOWN = 10
@@ -64,6 +67,13 @@ def problems(plan: Plan, file: str | Path = "config") -> Iterator[DriftwaveError
                 expected="any other name, since results use it for the recording itself",
                 fix="Rename the model",
             )
+    yield from _names(plan, file)
+    for name, search in config.search.items():
+        if name in config.models:
+            searched = dict.fromkeys([*search.space, *_budget(search)])
+            module, key = plan.plugin_of(name), f"search.{name}.space"
+            yield from _parameters(file, key, module, searched)
+    yield from search_problems(plan, file)
     for stage, (kind, key) in ANALYSES.items():
         analysis = plan.analysis(stage)
         yield from _plugin(file, f"{key}.plugin", kind, analysis.plugin, analysis.params, key)
@@ -96,15 +106,43 @@ def _plugin(
             expected="'spikes' or 'field'",
             fix="Set the constant at the top of the module",
         )
-    fields = parameter_names(known[name].module)
+    yield from _parameters(file, f"{key}.params", name, params, kind)
+
+
+def _budget(search: SearchConfig) -> list[str]:
+    return [] if search.budget is None else [search.budget.parameter]
+
+
+def _parameters(
+    file: str | Path, key: str, name: str, params: Iterable[str], kind: str = "models"
+) -> Iterator[InputError]:
+    """Parameters that a plug-in does not have."""
+    known = registry.plugins(kind)
+    fields = parameter_names(known[name].module) if name in known else None
     for parameter in params:
         if fields is not None and parameter not in fields:
             yield InputError(
                 file=file,
-                field=f"{key}.params.{parameter}",
+                field=f"{key}.{parameter}",
                 found=f"a parameter that {name!r} does not have",
                 expected=f"one of {sorted(fields)}",
                 fix=_suggestion(parameter, fields),
+            )
+
+
+def _names(plan: Plan, file: str | Path) -> Iterator[InputError]:
+    """Models whose name is that of another model's seed or ensemble."""
+    made = set(plan.ensembles)
+    for model in plan.config.models:
+        made.update(m.name for m in members_of(plan.config, model) if m.name != model)
+    for name in plan.config.models:
+        if name in made:
+            yield InputError(
+                file=file,
+                field=f"models.{name}",
+                found=f"a model named {name!r}",
+                expected="any other name, since a seed or ensemble of another model has this one",
+                fix="Rename the model",
             )
 
 

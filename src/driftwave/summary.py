@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from driftwave.search.plan import begun_jobs
 from driftwave.workflow_plan import SIMULATED, Job, Plan
 
 _STATES = ("failed", "skipped", "not run", "done")
@@ -36,7 +37,7 @@ class Row:
     state : str
         done, failed, skipped (something it needs failed) or not run.
     why : str
-        The sentence the user was shown, or what it waits for.
+        The sentence the user was shown, what it waits for, or what was noted of a job done.
     seconds : float or None
         Wall seconds.
     peak_megabytes : float or None
@@ -77,7 +78,7 @@ def _own_state(job: Job, event: Mapping[str, Any]) -> tuple[str, str]:
     missing = [path for path in job.outputs if not Path(path).exists()]
     if missing:
         return "not run", f"{missing[0]} is missing." if state == "done" else ""
-    return "done", ""
+    return "done", "; ".join(map(str, event.get("notes", [])))
 
 
 def summarise(plan: Plan) -> list[Row]:
@@ -87,7 +88,7 @@ def summarise(plan: Plan) -> list[Row]:
     """
     culprits: dict[str, Job] = {}  # path that is missing for a reason -> the job that failed
     rows: list[Row] = []
-    for job in plan.all_jobs():
+    for job in [*plan.all_jobs(), *begun_jobs(plan)]:
         event = last_event(job.log)
         culprit = next((culprits[path] for path in job.inputs if path in culprits), None)
         if culprit is not None:

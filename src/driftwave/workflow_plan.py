@@ -25,6 +25,7 @@ from driftwave.config import (
     parse_config,
 )
 from driftwave.fingerprint import fingerprint
+from driftwave.seeds import Member, ensemble_of, members_of
 
 RECORDING = "recording"  # the source that is the recording itself, not a model
 SIMULATED = "simulated"  # folder of simulated files, beside those of the sessions
@@ -40,7 +41,10 @@ STAGE_CODE = {
     "ingest": "driftwave.ingest.nwb",
     "fit": "driftwave.models.run",
     "score": "driftwave.scores.table",
-    "compare": "driftwave.scores.table",
+    "compare": "driftwave.scores.over_seeds",
+    "ensemble": "driftwave.ensemble",
+    "search_trial": "driftwave.search.trial",
+    "search_rank": "driftwave.search.results",
 }
 
 
@@ -89,7 +93,14 @@ class FigureKind:
     observes : str
         ``OBSERVES``: only for models of this kind of signal.
     curves : bool
-        ``CURVES``: only for models that give training curves.
+        ``CURVES``: only for models that give training curves; then of every seed.
+    ensembles : bool
+        ``ENSEMBLES``: takes an ensemble, which has rates but no latents, in its seeds' place.
+    lattice : bool
+        ``LATTICE``: only for models whose latents lie on a lattice (``GIVES_LATTICE``); waves of
+        such latents go to no other figure.
+    forward : bool
+        ``FORWARD``: only for sessions with forward bins.
     """
 
     stage: str
@@ -97,6 +108,9 @@ class FigureKind:
     each: bool = False
     observes: str = ""
     curves: bool = False
+    ensembles: bool = False
+    lattice: bool = False
+    forward: bool = False
 
     @property
     def of(self) -> str:
@@ -115,6 +129,9 @@ def figure_kinds() -> dict[str, FigureKind]:
             each=bool(plugin.constants.get("EACH", False)),
             observes=plugin.observes,
             curves=bool(plugin.constants.get("CURVES", False)),
+            ensembles=bool(plugin.constants.get("ENSEMBLES", False)),
+            lattice=bool(plugin.constants.get("LATTICE", False)),
+            forward=bool(plugin.constants.get("FORWARD", False)),
         )
         for name, plugin in registry.plugins("figures").items()
         if "STAGE" in plugin.constants
@@ -158,7 +175,8 @@ class Plan:
         name = self.sessions[session].layout
         if name not in self._layouts:
             self._layouts[name] = load_layout(name, self.config.layouts)
-        return self._layouts[name]
+        width = self.sessions[session].bin_width
+        return self._layouts[name].model_copy(update={"bin_width": width} if width else {})
 
     def layout_path(self, session: str) -> str:
         """Path of the session's layout file."""
@@ -168,9 +186,38 @@ class Plan:
         """Path of the session's NWB file."""
         return str(Path(self.config.data_root) / self.sessions[session].nwb)
 
-    def plugin_of(self, model: str) -> str:
-        """Plug-in of a configured model."""
+    @cached_property
+    def members(self) -> dict[str, Member]:
+        """The fits of all configured models by name: one of each, or one for each of its seeds."""
+        every = (m for model in self.config.models for m in members_of(self.config, model))
+        return {member.name: member for member in every}
+
+    @cached_property
+    def ensembles(self) -> dict[str, list[str]]:
+        """Ensembles by name, each with the names of the fits it averages."""
+        found: dict[str, list[str]] = {}
+        for model in self.config.models:
+            name = ensemble_of(self.config, model)
+            if name and self.observes_of.get(model) == "spikes":
+                found[name] = self.fits_of(model)
+        return found
+
+    def fits_of(self, model: str) -> list[str]:
+        """Names of the fits of a configured model."""
+        return [member.name for member in members_of(self.config, model)]
+
+    def model_of(self, name: str) -> str:
+        """Configured model of a fit, or the model itself."""
+        return self.members[name].model if name in self.members else name
+
+    def plugin_of(self, name: str) -> str:
+        """Plug-in of a configured model or of one of its fits."""
+        model = self.model_of(name)
         return self.config.models[model].plugin or model
+
+    def params_of(self, name: str) -> dict[str, Any]:
+        """Parameters of a fit."""
+        return self.config.models[self.model_of(name)].params
 
     @cached_property
     def observes_of(self) -> dict[str, str]:
@@ -194,6 +241,25 @@ class Plan:
             if self.observes_of.get(model) in groups and observes in ("", self.observes_of[model])
         ]
 
+    def fits(self, session: str, observes: str = "") -> list[str]:
+        """Fits of a session: its models, or each of their seeds."""
+        return [name for model in self.models(session, observes) for name in self.fits_of(model)]
+
+    def averages(self, session: str) -> list[str]:
+        """Ensembles of a session."""
+        names = (ensemble_of(self.config, model) for model in self.models(session, "spikes"))
+        return [name for name in names if name in self.ensembles]
+
+    def shown(self, session: str, observes: str = "") -> list[str]:
+        """What stands for each model where not all seeds are wanted: first seed and ensemble."""
+        first = [self.fits_of(model)[0] for model in self.models(session, observes)]
+        return first + (self.averages(session) if observes == "spikes" else [])
+
+    def seeds(self, session: str) -> dict[str, list[str]]:
+        """The session's models of spikes that have several seeds, and their fits."""
+        fits = {model: self.fits_of(model) for model in self.models(session, "spikes")}
+        return {model: names for model, names in fits.items() if len(names) > 1}
+
     def can(self, session: str, stage: str) -> bool:
         """Whether a session's layout yields what an analysis needs."""
         layout = self.layout(session)
@@ -202,14 +268,36 @@ class Plan:
             return "spikes" in groups and bool(groups & {"behavior", "stimulus"})
         if stage == "manifold":
             return "spikes" in groups
-        return layout.field is not None and layout.field.positions is not None
+        return self._has_positions(session) or bool(self._on_lattice(session))
+
+    def _has_positions(self, session: str) -> bool:
+        field = self.layout(session).field
+        return field is not None and field.positions is not None
+
+    def _on_lattice(self, session: str) -> list[str]:
+        """The first fit of each model of spikes whose latents lie on a lattice."""
+        known = registry.plugins("models")
+        return [
+            self.fits_of(model)[0]
+            for model in self.models(session, "spikes")
+            if known[self.plugin_of(model)].constants.get("GIVES_LATTICE")
+        ]
 
     def sources(self, session: str, stage: str) -> list[str]:
-        """What an analysis runs on: the recording and each model of the right signal."""
+        """What an analysis runs on: the recording and each model of the right signal.
+
+        Of a model with several seeds, decoding takes each and the ensemble, other analyses the
+        first seed and the ensemble.
+        """
         wanted = self.sessions[session].stages
         if not self.can(session, stage) or (wanted is not None and stage not in wanted):
             return []
-        return [RECORDING, *self.models(session, "field" if stage == "waves" else "spikes")]
+        if stage == "decode":
+            return [RECORDING, *self.fits(session, "spikes"), *self.averages(session)]
+        if stage == "waves":
+            field = [RECORDING, *self.shown(session, "field")]
+            return (field if self._has_positions(session) else []) + self._on_lattice(session)
+        return [RECORDING, *self.shown(session, "spikes")]
 
     def path(self, session: str, *parts: str) -> str:
         """A path below the session's folder of results."""
@@ -259,11 +347,14 @@ class Plan:
     def _session_jobs(self, session: str) -> Iterator[Job]:
         recording = self.path(session, "recording.zarr")
         yield self._job(session, "ingest", "", [recording], [self.nwb(session)])
-        for model in self.models(session):
+        for model in self.fits(session):
             latents = self.store(session, "latents", model)
             fitted = self.path(session, "models", model, "fit")
             yield self._job(session, "fit", model, [fitted, latents], [recording])
-        for model in self.models(session, "spikes"):
+        for name in self.averages(session):
+            output, inputs = self.store(session, "latents", name), self.averaged(session, name)
+            yield self._job(session, "ensemble", name, [output], inputs)
+        for model in [*self.fits(session, "spikes"), *self.averages(session)]:
             table = self.store(session, "scores", model)
             latents = self.store(session, "latents", model)
             yield self._job(session, "score", model, [table], [recording, latents])
@@ -289,9 +380,14 @@ class Plan:
         """The latents an analysis of ``source`` reads; none when that is the recording."""
         return [] if source == RECORDING else [self.store(session, "latents", source)]
 
+    def averaged(self, session: str, ensemble: str) -> list[str]:
+        """Latents that an ensemble averages."""
+        return [self.store(session, "latents", name) for name in self.ensembles[ensemble]]
+
     def compared(self, session: str) -> dict[str, dict[str, str]]:
         """What a session's comparison table is made of: score tables and decoding stores."""
-        models, sources = self.models(session, "spikes"), self.sources(session, "decode")
+        models = [*self.fits(session, "spikes"), *self.averages(session)]
+        sources = self.sources(session, "decode")
         return {
             "scores": {model: self.store(session, "scores", model) for model in models},
             "decoding": {source: self.store(session, "decode", source) for source in sources},
@@ -303,16 +399,14 @@ class Plan:
         A figure of one source knows its result by the stage's name, others by the sources' names.
         """
         kind = FIGURES[figure]
+        if kind.forward and not self.layout(session).forward:
+            return {}
         if not kind.results:
             return {figure: {}}
-        names = (
-            self.sources(session, kind.results)
-            if kind.results in ANALYSES
-            else self.models(session, kind.observes)
-        )
-        if kind.curves:
-            models = registry.plugins("models")
-            names = [n for n in names if models[self.plugin_of(n)].constants.get("GIVES_CURVES")]
+        names = self._drawn(session, kind)
+        if kind.lattice or kind.results == "waves":
+            lattice = self._on_lattice(session)
+            names = [name for name in names if (name in lattice) == kind.lattice]
         if kind.each:
             return {
                 f"{figure}.{name}": {kind.results: self.store(session, kind.results, name)}
@@ -320,6 +414,22 @@ class Plan:
             }
         stores = {name: self.store(session, kind.results, name) for name in names}
         return {figure: stores} if stores else {}
+
+    def _drawn(self, session: str, kind: FigureKind) -> list[str]:
+        """Sources or models whose results a figure draws."""
+        if kind.results in ANALYSES:
+            hidden = {*self.fits(session)} - {*self.shown(session)}
+            return [n for n in self.sources(session, kind.results) if n not in hidden]
+        if kind.curves:
+            models, names = registry.plugins("models"), self.fits(session, kind.observes)
+            return [n for n in names if models[self.plugin_of(n)].constants.get("GIVES_CURVES")]
+        if kind.results == "scores":
+            return [*self.fits(session, "spikes"), *self.averages(session)]
+        average = {self.fits_of(n)[0]: ensemble_of(self.config, n) for n in self.config.models}
+        names = [self.fits_of(model)[0] for model in self.models(session, kind.observes)]
+        if not kind.ensembles:
+            return names
+        return [average[n] if average[n] in self.ensembles else n for n in names]
 
     def targets(self) -> list[str]:
         """Outputs of the jobs that no other job reads from: asking for these makes everything."""
@@ -352,7 +462,12 @@ class Plan:
 
     def code(self, stage: str, plugin: str = "") -> str:
         """Fingerprint of the code a job runs; a job is run again when it changes."""
-        kind = {"fit": "models", "simulate": "simulators", "figure": "figures"}.get(stage)
+        kind = {
+            "fit": "models",
+            "search_trial": "models",
+            "simulate": "simulators",
+            "figure": "figures",
+        }.get(stage)
         kind = kind or ANALYSES.get(stage, ("",))[0]
         modules = [registry.plugin(kind, plugin).module] if kind else []
         modules += [STAGE_CODE[stage]] if stage in STAGE_CODE else []

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from driftwave.errors import DriftwaveError
 from driftwave.preflight import checked_plan
+from driftwave.search import plan as search_plan
 from driftwave.workflow_plan import FIGURES, as_json
 from snakemake.exceptions import WorkflowError
 
@@ -26,6 +27,8 @@ wildcard_constraints:
     session=NAME,
     model=NAME,
     source=NAME,
+    rung=r"\d+",
+    place=r"\d+",
 
 
 def scaled(base, per_megabyte=0.0):
@@ -57,6 +60,25 @@ def figure_results(wildcards, figure):
     """Results that a figure draws, by the name it knows them by."""
     name = ".".join([figure, *wildcards[1:]])
     return PLAN.figures(wildcards.session, figure)[name]
+
+
+def search_space(wildcards):
+    """What decides the parameter sets of a search, save their number."""
+    search = PLAN.config.search[wildcards.model]
+    space = {name: part.model_dump() for name, part in search.space.items()}
+    return as_json({"space": space, "seed": search.seed})
+
+
+def search_ranking(wildcards):
+    """Ranking of the rung before; nothing for the first."""
+    rung = int(wildcards.rung)
+    return search_plan.ranking(PLAN, wildcards.session, wildcards.model, rung)
+
+
+def search_results(wildcards):
+    """Results of a rung."""
+    rung = int(wildcards.rung)
+    return search_plan.results(PLAN, wildcards.session, wildcards.model, rung)
 
 
 def options(option, values):

@@ -41,9 +41,12 @@ rule ingest:
         checksum=lambda w: options(
             "--sha256", filter(None, [PLAN.sessions[w.session].sha256])
         ),
+        width=lambda w: options(
+            "--bin-width", map(str, filter(None, [PLAN.sessions[w.session].bin_width]))
+        ),
         code=PLAN.code("ingest"),
     message:
         "Ingest {input.nwb}"
     shell:
         "driftwave ingest {input.nwb:q} --layout {input.layout:q} --session {wildcards.session}"
-        " {params.checksum:q} --threads {threads} --out {output:q} --log {log:q}"
+        " {params.checksum:q} {params.width:q} --threads {threads} --out {output:q} --log {log:q}"

@@ -8,6 +8,8 @@ rule fit:
         "<results>/{session}/logs/fit.{model}.jsonl",
     benchmark:
         "<results>/{session}/benchmarks/fit.{model}.tsv"
+    wildcard_constraints:
+        model="|".join(PLAN.members) or NOTHING,
     # Fits take longest and most of what follows waits for them.
     priority: 10
     threads: PLAN.config.threads
@@ -16,8 +18,8 @@ rule fit:
         runtime=scaled(120, per_megabyte=2),
     params:
         plugin=lambda w: PLAN.plugin_of(w.model),
-        json=lambda w: as_json(PLAN.config.models[w.model].params),
-        seed=PLAN.config.seed,
+        json=lambda w: as_json(PLAN.params_of(w.model)),
+        seed=lambda w: PLAN.members[w.model].seed,
         code=lambda w: PLAN.code("fit", PLAN.plugin_of(w.model)),
         # Kept when a job is killed, so that the next attempt goes on from there.
         checkpoint=lambda w, output: f"{output.fit}.checkpoint",
@@ -81,8 +83,13 @@ rule compare:
             "--scores", PLAN.compared(w.session)["scores"].values()
         ),
         decoding=lambda w: options("--decoding", PLAN.compared(w.session)["decoding"]),
+        seeds=lambda w: options(
+            "--seeds",
+            {model: ",".join(fits) for model, fits in PLAN.seeds(w.session).items()},
+        ),
         code=PLAN.code("compare"),
     message:
         "Compare the models of {wildcards.session}"
     shell:
-        "driftwave compare {params.scores:q} {params.decoding:q} --out {output.table:q} --log {log:q}"
+        "driftwave compare {params.scores:q} {params.decoding:q} {params.seeds:q}"
+        " --out {output.table:q} --log {log:q}"

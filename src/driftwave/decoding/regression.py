@@ -18,6 +18,9 @@ from scipy.linalg import cho_factor, cho_solve
 ROWS_AT_ONCE = 8192
 # Features are scaled to unit variance over all bins; less than this within a fold is none.
 LOWEST_VARIANCE = 1e-10
+# Of features that have unit variance over all bins: one that hardly varies in training (a unit
+# silent there but for the tail of a smoothing kernel) would be blown up wherever it does vary.
+LOWEST_FEATURE_VARIANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ class Ridge:
         self.mean_y = train.sum_y / train.count
         gram = train.gram - train.count * np.outer(self.mean_x, self.mean_x)
         variance = np.diag(gram) / train.count
-        varies = variance > LOWEST_VARIANCE
+        varies = variance > LOWEST_FEATURE_VARIANCE
         self.scale = np.where(varies, 1 / np.sqrt(np.where(varies, variance, 1)), 0)
         self.gram = gram * np.outer(self.scale, self.scale)
         self.cross = self.scale[:, None] * (train.cross - np.outer(train.sum_x, self.mean_y))

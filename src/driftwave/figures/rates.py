@@ -17,6 +17,7 @@ from driftwave.recording import forward_bins, held_out_units, require, trial_mas
 STAGE = "models"
 RESULTS = "latents"
 OBSERVES = "spikes"
+ENSEMBLES = True
 
 UNITS = 4
 TRIALS = 2

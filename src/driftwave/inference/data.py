@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from driftwave.errors import InputError
+from driftwave.errors import DriftwaveError, InputError
 from driftwave.recording import forward_bins, held_out_units, require, trial_mask
+
+# A rate too small for its number type becomes this (spikes/bin), as in the benchmark's scores.
+LOWEST_RATE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,13 @@ def spike_arrays(recording: xr.DataTree, needed_by: str) -> SpikeArrays:
     Raises
     ------
     InputError
-        No spikes; no spike at all in the training trials; fewer than two training trials or no
-        validation trial; no held-in unit; forward bins that leave nothing to see.
+        No spikes; counts that are no whole numbers of at least 0; no spike at all in the training
+        trials; fewer than two training trials or no validation trial; no held-in unit; forward
+        bins that leave nothing to see.
     """
     spikes = require(recording, "spikes", needed_by)
     session = recording.attrs["session"]
+    _check_counts(spikes["counts"].values, session)
     arrays = SpikeArrays(
         counts=spikes["counts"].values.astype(np.float32),
         held_in=~held_out_units(recording),
@@ -107,6 +112,29 @@ def spike_arrays(recording: xr.DataTree, needed_by: str) -> SpikeArrays:
     return arrays
 
 
+def _check_counts(counts: np.ndarray, session: str) -> None:
+    """Refuse what is no count; ingest writes none such, a notebook may."""
+    if counts.dtype.kind in "bu":
+        return
+    kinds = {
+        "NaN": np.isnan(counts),
+        "infinite": np.isinf(counts),
+        "negative": counts < 0,
+        "fractional": np.isfinite(counts) & (counts != np.rint(counts)),
+    }
+    for kind, wrong in kinds.items():
+        if wrong.any():
+            trial, time, unit = np.argwhere(wrong)[0]
+            raise InputError(
+                file=session,
+                field="spikes/counts",
+                found=f"{int(wrong.sum())} {kind} values, the first in trial {trial}, bin {time}, "
+                f"unit {unit}",
+                expected="whole numbers of spikes, at least 0",
+                fix="Give raw counts; leave out trials or units in which some are missing",
+            )
+
+
 def rates_dataset(
     recording: xr.DataTree,
     rate: np.ndarray,
@@ -126,23 +154,43 @@ def rates_dataset(
         Posterior standard deviation.
     curves : mapping of name to ndarray (epoch,), optional
         Training curves, e.g. ``train_loss`` and ``valid_loss``.
+
+    Raises
+    ------
+    DriftwaveError
+        If a rate is negative or not finite, or a latent not finite.
     """
     coords = recording["spikes"].to_dataset().coords
     expected = recording["spikes/counts"].shape
     if rate.shape != expected:
         raise ValueError(f"rate has shape {rate.shape}, the recording's counts {expected}")
+    width = float(recording["spikes"].attrs["bin_width"])
+    rate, latent = rate.astype(np.float32), latent.astype(np.float32)
+    _check_inferred(str(recording.attrs["session"]), rate, latent)
+    rate = np.where(rate == 0, np.float32(LOWEST_RATE / width), rate)
     dims = ("trial", "time", "latent")
     dataset = xr.Dataset(
         {
-            "rate": (("trial", "time", "unit"), rate.astype(np.float32), {"units": "Hz"}),
-            "latent": (dims, latent.astype(np.float32), {"units": "arbitrary"}),
+            "rate": (("trial", "time", "unit"), rate, {"units": "Hz"}),
+            "latent": (dims, latent, {"units": "arbitrary"}),
         },
         # No labels for the dim `latent`: xarray would mistake the variable of that name for them.
         coords={name: coords[name] for name in ("trial", "time", "unit")},
-        attrs={"bin_width": float(recording["spikes"].attrs["bin_width"])},
+        attrs={"bin_width": width},
     )
     if latent_sd is not None:
         dataset["latent_sd"] = (dims, latent_sd.astype(np.float32), {"units": "arbitrary"})
     for name, curve in (curves or {}).items():
         dataset[name] = ("epoch", np.asarray(curve, dtype=np.float64))
     return dataset
+
+
+def _check_inferred(session: str, rate: np.ndarray, latent: np.ndarray) -> None:
+    bad = (~np.isfinite(rate) | (rate < 0)).any((1, 2)) | ~np.isfinite(latent).all((1, 2))
+    if bad.any():
+        raise DriftwaveError(
+            f"{session}: rates or latents of {int(bad.sum())} of {bad.size} trials, trial "
+            f"{int(np.argmax(bad))} the first, are negative or not finite; lower learning_rate in "
+            "the model's params if its training was unsteady, or leave these trials out if their "
+            "counts are unlike all others."
+        )

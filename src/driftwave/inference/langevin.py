@@ -8,6 +8,7 @@ A latent's index is ``channel * sites + site``; potentials couple neighbouring s
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Literal
@@ -15,8 +16,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from driftwave.inference.langevin_force import ClosedForce
+from driftwave.inference.langevin_scan import scan
+from driftwave.inference.langevin_scheme import Scheme
+
 CHANNELS = 4
-PotentialKind = Literal["learned", "quadratic", "none"]
+PotentialKind = Literal["learned", "quadratic", "quartic", "none"]
 Force = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -47,8 +52,9 @@ def baoab(
         State in the first bin.
     innovation : Tensor (time - 1, trial, latent)
         Noise of each later bin, standard normal under the prior.
-    force : callable
-        ``force(position, velocity)``: a closed form; no autograd runs inside the loop.
+    force : ClosedForce or callable
+        ``force(position, velocity)``. A :class:`ClosedForce` runs as one fused scan with its
+        gradient written out, any other function bin by bin under autograd.
     friction : Tensor (latent,)
         Per unit of ``dt``.
     dt : float
@@ -63,7 +69,20 @@ def baoab(
     Leimkuhler and Matthews, Appl. Math. Res. Express 2013 (BAOAB).
     """
     keep, spread = ou_coefficients(friction, dt)
-    noise = spread * innovation
+    if isinstance(force, ClosedForce):
+        return scan(position, velocity, innovation, keep, spread, force, Scheme.baoab(dt))
+    return baoab_by_steps(position, velocity, spread * innovation, force, keep, dt)
+
+
+def baoab_by_steps(
+    position: Tensor,
+    velocity: Tensor,
+    noise: Tensor,
+    force: Force,
+    keep: Tensor,
+    dt: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """:func:`baoab` bin by bin for any force; ``noise`` is the innovation times its spread."""
     half = 0.5 * dt
     positions, velocities = [position], [velocity]
     pull = force(position, velocity)
@@ -93,6 +112,27 @@ def bond_mask(latents: int, terms: int) -> Tensor:
     return ((site == bond[:, None]) | (site == bond[:, None] + 1)).float()
 
 
+@functools.cache
+def neighbours(latents: int) -> tuple[Tensor, Tensor]:
+    """Latents of a latent's own and its neighbouring sites, all channels.
+
+    Returns
+    -------
+    Tensor of int64 (latent, neighbour)
+        At the ends of the chain, where there are fewer, filled up with the latent itself.
+    Tensor of 0 and 1 (latent, neighbour)
+        Zero where filled up.
+    """
+    sites = latents // CHANNELS
+    own = torch.arange(latents)[:, None]
+    span = torch.arange(-1, 2) if sites > 2 else torch.arange(1 - sites, sites)
+    site = (own % sites + span)[:, None].expand(-1, CHANNELS, -1)
+    there = (site >= 0) & (site < sites)
+    index = torch.arange(CHANNELS)[:, None] * sites + site
+    index = torch.where(there, index, own[:, :, None])
+    return index.flatten(1), there.flatten(1).float()
+
+
 class LatticePotential(nn.Module):
     r"""Confining potential of locally coupled oscillators, with its gradient in closed form.
 
@@ -100,19 +140,26 @@ class LatticePotential(nn.Module):
 
     Each :math:`w_m` reads two neighbouring sites. The on-site stiffness outgrows the second sum,
     whose terms grow linearly, so U confines whatever is learned. ``quadratic`` replaces log cosh by
-    :math:`x^2/2` with :math:`u_m \ge 0`.
+    :math:`x^2/2` with :math:`u_m \ge 0`; ``quartic`` adds :math:`\sum_i \lambda_i z_i^4 / 4` to
+    that, :math:`\lambda_i > 0`, up to the reach :math:`r_i` and with constant curvature beyond.
+    An explicit step of size dt is unstable where the curvature exceeds :math:`4/dt^2` and resonates
+    with a quartic force near :math:`2/dt^2`, so the quartic part's own is held below a half:
+    :math:`3 \lambda_i r_i^2 < 1/2`. The reach is three standard deviations of the oscillator that
+    :math:`\omega_i` starts as.
 
     Parameters
     ----------
     latents : int
         A multiple of four (channels).
-    kind : {"learned", "quadratic", "none"}
+    kind : {"learned", "quadratic", "quartic", "none"}
         ``none`` leaves the latents free: no stiffness and no coupling.
     terms : int
         Number of terms of the second sum.
     """
 
     mask: Tensor
+    reads: Tensor
+    reach: Tensor
 
     def __init__(self, latents: int, kind: PotentialKind = "learned", terms: int = 64) -> None:
         super().__init__()
@@ -121,41 +168,73 @@ class LatticePotential(nn.Module):
         self.direction = nn.Parameter(torch.randn(terms, latents) / math.sqrt(2 * CHANNELS))
         self.offset = nn.Parameter(0.1 * torch.randn(terms))
         self.weight = nn.Parameter(0.02 * torch.randn(terms))
-        self.register_buffer("mask", bond_mask(latents, terms), persistent=False)
+        mask = bond_mask(latents, terms)
+        self.register_buffer("mask", mask, persistent=False)
+        self.register_buffer("reads", mask.nonzero()[:, 1].view(terms, -1), persistent=False)
+        stiffness = self.log_stiffness.detach().exp()
+        self.register_buffer("reach", 3 / stiffness.sqrt(), persistent=False)
+        if kind == "quartic":
+            self.hardening = nn.Parameter(torch.logit(stiffness.clamp(max=0.5)))
 
     def matrices(self) -> tuple[Tensor, Tensor, Tensor]:
         """Stiffness (latent,), masked directions (term, latent) and their weighted negative."""
         direction = self.direction * self.mask
-        weight = self.weight.abs() if self.kind == "quadratic" else self.weight
+        weight = self.weight if self.kind == "learned" else self.weight.abs()
         return self.log_stiffness.exp(), direction, -weight[:, None] * direction
+
+    def quartic(self) -> Tensor | None:
+        """lambda (latent,) of the quartic part, if there is one."""
+        if self.kind != "quartic":
+            return None
+        return torch.sigmoid(self.hardening) / (6 * self.reach**2)
 
     def energy(self, position: Tensor) -> Tensor:
         """U (...,) of positions (..., latent)."""
         if self.kind == "none":
             return position.new_zeros(position.shape[:-1])
         stiffness, direction, _ = self.matrices()
-        confined = 0.5 * (stiffness * position**2).sum(-1)
-        if self.kind == "quadratic":
-            return confined + (0.5 * self.weight.abs() * (position @ direction.T) ** 2).sum(-1)
-        reach = position @ direction.T + self.offset
-        log_cosh = reach.abs() + torch.nn.functional.softplus(-2 * reach.abs()) - math.log(2)
-        return confined + (self.weight * log_cosh).sum(-1)
+        energy = 0.5 * (stiffness * position**2).sum(-1)
+        if self.kind == "learned":
+            reach = position @ direction.T + self.offset
+            log_cosh = reach.abs() + torch.nn.functional.softplus(-2 * reach.abs()) - math.log(2)
+            return energy + (self.weight * log_cosh).sum(-1)
+        energy = energy + (0.5 * self.weight.abs() * (position @ direction.T) ** 2).sum(-1)
+        quartic = self.quartic()
+        if quartic is None:
+            return energy
+        near = position.clamp(-self.reach, self.reach)
+        beyond = position - near
+        steep = near**4 / 4 + near**3 * beyond + 1.5 * near**2 * beyond**2
+        return energy + (quartic * steep).sum(-1)
 
-    def force(self) -> Force:
-        """The function ``-grad U``, with all that does not depend on the state computed once."""
+    def force(self) -> ClosedForce:
+        """The force ``-grad U`` of the present parameters."""
         if self.kind == "none":
-            return lambda position, _: torch.zeros_like(position)
+            return ClosedForce(self.direction.new_zeros(0, 0))
+        if self.kind != "learned":
+            return self._linear_force()
+        direction = self.direction.gather(1, self.reads)
+        return ClosedForce(
+            direction,
+            -self.weight[:, None] * direction,
+            self.reads,
+            self.reads,
+            bent=True,
+            offset=self.offset,
+            stiffness=self.log_stiffness.exp(),
+        )
+
+    def _linear_force(self) -> ClosedForce:
         stiffness, direction, back = self.matrices()
-        if self.kind == "quadratic":
-            matrix = back.T @ direction - torch.diag(stiffness)
-            return lambda position, _: position @ matrix
-        across, offset = direction.T.contiguous(), self.offset
-
-        def pull(position: Tensor, _: Tensor) -> Tensor:
-            bent = torch.tanh(torch.addmm(offset, position, across))
-            return torch.addmm(-stiffness * position, bent, back)
-
-        return pull
+        reads, there = (x.to(direction.device) for x in neighbours(len(stiffness)))
+        couplings = (back.T @ direction).gather(1, reads) * there.to(direction.dtype)
+        return ClosedForce(
+            couplings,
+            reads=reads,
+            stiffness=stiffness,
+            quartic=self.quartic(),
+            reach=self.reach if self.kind == "quartic" else None,
+        )
 
 
 class LearnedForce(nn.Module):
@@ -174,15 +253,16 @@ class LearnedForce(nn.Module):
             self.outward.weight.mul_(0.1)
             self.outward.bias.zero_()
 
-    def force(self) -> Force:
+    def force(self) -> ClosedForce:
         """The force as a function of position and velocity."""
-        stiffness = self.log_stiffness.exp()
-
-        def pull(position: Tensor, velocity: Tensor) -> Tensor:
-            bent = torch.tanh(self.inward(torch.cat([position, velocity], -1)))
-            return self.outward(bent) - stiffness * position
-
-        return pull
+        return ClosedForce(
+            self.inward.weight,
+            self.outward.weight.T,
+            bent=True,
+            offset=self.inward.bias,
+            stiffness=self.log_stiffness.exp(),
+            bias=self.outward.bias,
+        )
 
 
 def released_gradient(kernel: Tensor, latents: int) -> Tensor:
@@ -220,11 +300,13 @@ def released_recursion(
     friction: float,
     step: float = 0.01,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    r"""The released step, its gradient one matrix product per bin.
+    r"""The released step, all bins as one fused scan.
 
     :math:`z' = z + \epsilon v`, :math:`v' = v - \epsilon G z`,
     :math:`v'' = (1-\gamma) v' + \sqrt{2\gamma}\,\xi`. U is quadratic, so G is constant and the
-    recursion needs no gradient taken inside the loop.
+    recursion needs no gradient taken inside the loop. A G that couples neighbouring sites only, as
+    that of :func:`released_gradient`, costs twelve products per latent and gets a gradient for
+    those couplings alone.
 
     Parameters
     ----------
@@ -241,15 +323,22 @@ def released_recursion(
         Mean :math:`(1-\gamma) v'` of each velocity given the state before; its variance is
         :math:`2\gamma`.
     """
-    keep = 1.0 - friction
-    pull = -keep * step * gradient.T
-    kicks = math.sqrt(2 * friction) * noise
-    positions, velocities = [position], [velocity]
-    for kick in kicks.unbind(0):
-        drifted = torch.add(position, velocity, alpha=step)
-        velocity = torch.addmm(torch.add(kick, velocity, alpha=keep), position, pull)
-        position = drifted
-        positions.append(position)
-        velocities.append(velocity)
-    path = torch.stack(velocities)
-    return torch.stack(positions), path, path[1:] - kicks
+    latents = position.shape[-1]
+    keep = position.new_full((latents,), 1.0 - friction)
+    spread = position.new_full((latents,), math.sqrt(2 * friction))
+    force = _released_force(gradient)
+    positions, velocities = scan(
+        position, velocity, noise, keep, spread, force, Scheme.released(step)
+    )
+    return positions, velocities, velocities[1:] - spread * noise
+
+
+def _released_force(gradient: Tensor) -> ClosedForce:
+    latents = len(gradient)
+    if latents % CHANNELS:
+        return ClosedForce(-gradient)
+    reads, there = (x.to(gradient.device) for x in neighbours(latents))
+    near = gradient.gather(1, reads) * there.to(gradient.dtype)
+    if torch.count_nonzero(near) < torch.count_nonzero(gradient):
+        return ClosedForce(-gradient)
+    return ClosedForce(-near, reads=reads)

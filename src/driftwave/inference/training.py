@@ -19,6 +19,8 @@ from driftwave.store import atomic_path
 
 CHECKPOINT = "training.pt"
 MAX_STEP_BACKS = 3
+# A training loss this many times the best one's size (plus one) has exploded, finite or not.
+EXPLOSION = 100.0
 
 
 @dataclass(frozen=True)
@@ -241,10 +243,10 @@ class _Run:
             value = float(validate())
             self._swap()
         history = self.history
-        finite = math.isfinite(value) and math.isfinite(history.train_loss[-1])
-        history.valid_loss.append(value if finite else math.nan)
-        if not finite:
-            self._step_back()
+        trouble = self._trouble(value)
+        history.valid_loss.append(math.nan if trouble else value)
+        if trouble:
+            self._step_back(trouble)
         elif value < history.best:
             history.best_epoch = self.epoch - 1
             self.waited = 0
@@ -258,21 +260,24 @@ class _Run:
         if not history.ended and self.epoch >= self.epochs:
             history.ended = f"all {self.epochs} epochs done"
 
-    def _step_back(self) -> None:
+    def _trouble(self, value: float) -> str:
+        """What is wrong with the losses of this epoch; nothing if they are sound."""
+        *before, last = self.history.train_loss
+        if not (math.isfinite(value) and math.isfinite(last)):
+            return "not finite"
+        best = min((abs(loss) for loss in before if math.isfinite(loss)), default=abs(last))
+        return f"exploded to {last:.3g}" if last > EXPLOSION * (1.0 + best) else ""
+
+    def _step_back(self, trouble: str) -> None:
         """Divergence: back to the best weights with half the learning rate."""
         history = self.history
         history.step_backs += 1
         where = f"epoch {history.best_epoch + 1}" if history.best_epoch >= 0 else "the start"
         history.notes.append(
-            f"loss not finite in epoch {self.epoch}: back to the weights of {where}, "
+            f"loss {trouble} in epoch {self.epoch}: back to the weights of {where}, "
             "learning rate halved"
         )
         if history.step_backs > MAX_STEP_BACKS:
-            if history.best_epoch < 0:
-                raise DriftwaveError(
-                    f"Training diverged {history.step_backs} times before any epoch gave a finite "
-                    "loss; lower learning_rate in the model's params."
-                )
             history.ended = f"diverged {history.step_backs} times"
         with torch.no_grad():
             torch._foreach_copy_(self.weights, self.kept)
@@ -286,6 +291,11 @@ class _Run:
 
     def restore_best(self) -> None:
         """Put the weights of the best epoch into the module."""
+        if self.history.best_epoch < 0:
+            raise DriftwaveError(
+                f"Training diverged {self.history.step_backs} times before any epoch gave a finite "
+                "loss; lower learning_rate in the model's params."
+            )
         with torch.no_grad():
             torch._foreach_copy_(self.weights, self.kept)
         self.module.eval()

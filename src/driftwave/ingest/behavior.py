@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import xarray as xr
 
 from driftwave.config import BehaviorLayout
 from driftwave.ingest.file import NwbFile
+from driftwave.ingest.motion import along_track, velocity
 from driftwave.ingest.series import times_of, values_of
 
 # Missing samples up to this long (s), or two and a half sampling intervals, are bridged.
@@ -126,6 +129,18 @@ def _reached(t: np.ndarray, centres: np.ndarray, step: float, bin_width: float) 
     return bridged | (near <= max(bin_width / 2, 0.75 * step))
 
 
+@dataclass(frozen=True)
+class _Variable:
+    """One behavioural variable: at the bins (trial, time, feature), and as recorded."""
+
+    value: np.ndarray
+    slow: np.ndarray
+    labels: list[str]
+    unit: str
+    series: xr.DataArray
+    source: tuple[str, tuple[int, ...]]
+
+
 def behavior_groups(
     file: NwbFile,
     layouts: list[BehaviorLayout],
@@ -133,17 +148,21 @@ def behavior_groups(
     offset: float,
     bin_width: float,
     bins: int,
-) -> tuple[xr.Dataset, xr.Dataset]:
+) -> tuple[xr.Dataset, xr.Dataset, np.ndarray]:
     """The recording's ``behavior`` and ``behavior_series`` groups.
 
-    Circular variables are resampled as unit vectors and given in rad, 0 to 2 pi.
+    Circular variables are resampled as unit vectors and given in rad, 0 to 2 pi. Bins below a
+    layout's ``min_speed`` are NaN.
 
     Returns
     -------
     behavior : Dataset
         ``value (trial, time, feature)``.
     series : Dataset
-        ``NAME (NAME_time, NAME_column)``, unchanged but for the conversion to the file's unit.
+        ``NAME (NAME_time, NAME_column)``, unchanged but for the conversion to the file's unit;
+        a series that several variables are made of is there once, under the first one's name.
+    covered : ndarray of bool (trial,)
+        Trials in which every variable was recorded at all, fast enough or not.
 
     Raises
     ------
@@ -151,52 +170,116 @@ def behavior_groups(
         Missing series or column, wrong number of labels, unknown unit of a circular variable,
         nothing but NaN.
     """
-    values, names, kinds, units = [], [], [], []
-    originals: dict[str, xr.DataArray] = {}
-    for number, layout in enumerate(layouts):
-        key = f"behavior.{number}"
-        times, data, labels, unit = _read(file, layout, key)
-        circular = layout.kind == "circular"
-        found = _at_bins(times, data, starts + layout.lag, bin_width, bins, unit, circular)
-        if not np.isfinite(found).any():
-            raise file.fault(
-                f"{key}.series ({layout.series})",
-                _why_empty(times, data),
-                "samples within the trials, which span "
-                f"{starts.min():.6g} to {starts.max() + bins * bin_width:.6g} s",
-                "Use another series or other times, or remove it from `behavior`",
-            )
-        values.append(found)
-        names += labels
-        kinds += [layout.kind] * len(labels)
-        units += ["rad" if circular else unit] * len(labels)
-        originals[layout.name] = xr.DataArray(
-            data,
-            dims=(f"{layout.name}_time", f"{layout.name}_column"),
-            coords={
-                f"{layout.name}_time": (f"{layout.name}_time", times, {"units": "s"}),
-                f"{layout.name}_column": labels,
-            },
-            attrs={"units": unit, "kind": layout.kind},
-        )
+    found = [
+        _variable(file, layout, f"behavior.{number}", starts, bin_width, bins)
+        for number, layout in enumerate(layouts)
+    ]
+    names = [label for variable in found for label in variable.labels]
     _unique(file, names)
-    value = np.concatenate(values, axis=2).astype(np.float32)
+    recorded = np.concatenate([variable.value for variable in found], axis=2).astype(np.float32)
+    slow = np.concatenate([variable.slow for variable in found], axis=2)
+    covered = has_behavior(recorded)
     behavior = xr.Dataset(
-        {"value": (("trial", "time", "feature"), value, {"units": "see unit_of_measure"})},
+        {
+            "value": (
+                ("trial", "time", "feature"),
+                np.where(slow, np.float32(np.nan), recorded),
+                {"units": "see unit_of_measure"},
+            )
+        },
         coords={
             "trial": np.arange(len(starts)),
             "time": ("time", offset + np.arange(bins) * bin_width, {"units": "s"}),
             "feature": names,
-            "kind": ("feature", kinds),
-            "unit_of_measure": ("feature", units),
+            "kind": (
+                "feature",
+                [n.kind for n, v in zip(layouts, found, strict=True) for _ in v.labels],
+            ),
+            "unit_of_measure": ("feature", [v.unit for v in found for _ in v.labels]),
         },
         attrs={
             "bin_width": bin_width,
-            "bins_without_behavior": int(np.isnan(value).any(axis=2).sum()),
-            "windows_without_behavior": int((~has_behavior(value)).sum()),
+            "bins_without_behavior": int(np.isnan(recorded).any(axis=2).sum()),
+            "bins_too_slow": int(slow.any(axis=2).sum()),
+            "windows_without_behavior": int((~covered).sum()),
         },
     )
-    return behavior, xr.Dataset(originals)
+    first = {variable.source: variable.series for variable in reversed(found)}
+    return behavior, xr.Dataset({str(s.name): s for s in reversed(first.values())}), covered
+
+
+def _variable(
+    file: NwbFile,
+    layout: BehaviorLayout,
+    key: str,
+    starts: np.ndarray,
+    bin_width: float,
+    bins: int,
+) -> _Variable:
+    times, data, columns, unit = _read(file, layout, key)
+    moved, speed, unit_at_bins = _motion(file, layout, key, times, data, unit)
+    labels = _labels(file, layout, key, columns, moved.shape[1])
+    # Values are those at the bins' centres, so half a bin earlier for those at their starts.
+    shift = layout.lag - (bin_width / 2 if layout.at == "start" else 0.0)
+    at = starts + shift, bin_width, bins
+    value = _at_bins(times, moved, *at, unit, layout.kind == "circular")
+    if not np.isfinite(value).any():
+        raise file.fault(
+            f"{key}.series ({layout.series})",
+            _why_empty(times, data),
+            "samples within the trials, which span "
+            f"{starts.min():.6g} to {starts.max() + bins * bin_width:.6g} s",
+            "Use another series or other times, or remove it from `behavior`",
+        )
+    slow = np.zeros(value.shape, dtype=bool)
+    if layout.min_speed is not None:
+        slow |= resample(times, speed, *at) < layout.min_speed
+        if not np.isfinite(value[~slow]).any():
+            raise file.fault(
+                f"{key}.min_speed",
+                f"no bin in which {layout.series} changes by {layout.min_speed:g} {unit}/s",
+                "some bins",
+                f"Lower `{key}.min_speed` in the layout",
+            )
+    series = xr.DataArray(
+        data,
+        dims=(f"{layout.name}_time", f"{layout.name}_column"),
+        coords={
+            f"{layout.name}_time": (f"{layout.name}_time", times, {"units": "s"}),
+            f"{layout.name}_column": labels if len(labels) == len(columns) else columns,
+        },
+        name=layout.name,
+        attrs={"units": unit, "kind": layout.kind},
+    )
+    source = layout.series, tuple(columns)
+    return _Variable(value, slow, labels, unit_at_bins, series, source)
+
+
+def _motion(
+    file: NwbFile,
+    layout: BehaviorLayout,
+    key: str,
+    times: np.ndarray,
+    data: np.ndarray,
+    unit: str,
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Samples as the layout wants them, their speed (sample, 1) if it matters, and their unit."""
+    if layout.track is not None:
+        if data.shape[1] != 2:
+            raise file.fault(
+                f"{key}.track",
+                f"{data.shape[1]} columns of {layout.series}",
+                "two, x and y",
+                f"Name two in `{key}.columns`, or remove `{key}.track`",
+            )
+        data = along_track(data, np.array(layout.track, dtype=float))
+    if layout.derivative is None and layout.min_speed is None:
+        unit = "rad" if layout.kind == "circular" else unit
+        return data, np.zeros((len(data), 1)), unit
+    change = velocity(times, data, layout.speed_smoothing, LONGEST_BRIDGE)
+    speed = np.linalg.norm(change, axis=1, keepdims=True)
+    chosen = {None: data, "velocity": change, "speed": speed}[layout.derivative]
+    return chosen, speed, unit if layout.derivative is None else f"{unit}/s"
 
 
 def has_behavior(value: np.ndarray) -> np.ndarray:
@@ -224,8 +307,8 @@ def _at_bins(
 
 def _read(
     file: NwbFile, layout: BehaviorLayout, key: str
-) -> tuple[np.ndarray, np.ndarray, list[str], str]:
-    """Times, chosen columns, their names and their unit."""
+) -> tuple[np.ndarray, np.ndarray, list[int], str]:
+    """Times and chosen columns of a series, which columns these are, and their unit."""
     series = file.series(layout.series, f"{key}.series")
     times = times_of(file, series, layout.series)
     data = values_of(file, series, layout.series)
@@ -237,15 +320,6 @@ def _read(
             f"column numbers 0 to {data.shape[1] - 1} of {layout.series}",
             "Mend them in the layout",
         )
-    if layout.labels is not None and len(layout.labels) != len(columns):
-        raise file.fault(
-            f"{key}.labels",
-            f"{len(layout.labels)} labels",
-            f"one for each of {len(columns)} columns of {layout.series}",
-            "Mend them in the layout",
-        )
-    endings = layout.labels or (list(map(str, columns)) if len(columns) > 1 else None)
-    labels = [f"{layout.name}_{e}" for e in endings] if endings else [layout.name]
     unit = (layout.unit or series.unit or "").strip() or "not stated"
     if layout.kind == "circular" and unit not in _TO_RADIANS:
         raise file.fault(
@@ -256,7 +330,24 @@ def _read(
         )
     data[~np.isfinite(data)] = np.nan
     order = np.argsort(times, kind="stable")
-    return times[order], data[order][:, columns], labels, unit
+    return times[order], data[order][:, columns], columns, unit
+
+
+def _labels(
+    file: NwbFile, layout: BehaviorLayout, key: str, columns: list[int], number: int
+) -> list[str]:
+    """Names of the ``number`` features a variable gives."""
+    if layout.labels is not None and len(layout.labels) != number:
+        of = f"columns of {layout.series}" if number == len(columns) else f"values of {key}"
+        raise file.fault(
+            f"{key}.labels",
+            f"{len(layout.labels)} labels",
+            f"one for each of {number} {of}",
+            "Mend them in the layout",
+        )
+    numbers = columns if number == len(columns) else range(number)
+    endings = layout.labels or (list(map(str, numbers)) if number > 1 else None)
+    return [f"{layout.name}_{e}" for e in endings] if endings else [layout.name]
 
 
 def _why_empty(times: np.ndarray, data: np.ndarray) -> str:

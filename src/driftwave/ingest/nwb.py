@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from driftwave.config import Layout
-from driftwave.ingest.behavior import behavior_groups, has_behavior
+from driftwave.ingest.behavior import behavior_groups
 from driftwave.ingest.field import FieldSource, field_group, field_source
 from driftwave.ingest.file import NwbFile, open_nwb
 from driftwave.ingest.quality import unit_quality
@@ -230,11 +230,11 @@ def _trial_groups(file: NwbFile, layout: Layout, trials: Trials) -> dict[str, xr
     """Groups ``behavior``, ``behavior_series``, ``stimulus`` and ``trials``."""
     groups: dict[str, xr.Dataset] = {}
     if layout.behavior:
-        behavior, series = behavior_groups(
+        behavior, series, covered = behavior_groups(
             file, layout.behavior, trials.starts, trials.offset, layout.bin_width, trials.bins
         )
         groups |= {"behavior": behavior, "behavior_series": series}
-        trials.usable &= has_behavior(behavior["value"].values)
+        trials.usable &= covered
     if layout.stimulus is not None:
         groups["stimulus"] = stimulus_group(file, layout.stimulus, trials.table)
     if layout.trials is not None:

@@ -66,7 +66,11 @@ def split_trials(
     split = np.full(len(usable), "unused", dtype="<U6")
     chosen = np.flatnonzero(usable)
     if layout.column is not None:
-        split[chosen] = _from_column(file, layout.column, table)[chosen]
+        split[chosen] = _from_column(file, layout, table)[chosen]
+        if layout.valid:
+            train = np.flatnonzero(split == "train")
+            number = max(1, round(layout.valid * len(train))) if len(train) > 1 else 0
+            split[rng.choice(train, number, replace=False)] = "valid"
         needed: tuple[str, ...] = ("train",)
     elif by == "block":
         split = _blocks(len(usable), layout.fractions, rng)
@@ -97,9 +101,11 @@ def split_trials(
     return split
 
 
-def _from_column(file: NwbFile, name: str, table: pd.DataFrame) -> np.ndarray:
+def _from_column(file: NwbFile, layout: SplitLayout, table: pd.DataFrame) -> np.ndarray:
+    name = str(layout.column)
     words = column(file, table, name, "split.column", "the trials table").astype(str)
-    found = words.str.strip().str.lower().map(SPELLINGS)
+    meaning = SPELLINGS | {word.strip().lower(): split for word, split in layout.words.items()}
+    found = words.str.strip().str.lower().map(meaning)
     if found.isna().any():
         raise file.fault(
             "split.column",

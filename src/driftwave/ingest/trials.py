@@ -58,6 +58,14 @@ def whole_bins(length: float, bin_width: float, file: str | Path, key: str) -> i
         If it is not.
     """
     bins = round(length / bin_width)
+    if 0 < length < bin_width * (1 - 1e-6):
+        raise InputError(
+            file=file,
+            field=key,
+            found=f"{length:.6g} s, shorter than one bin of {bin_width:.6g} s",
+            expected="a whole number of bins",
+            fix=f"Narrow `bin_width`, or set `{key}` to a multiple of it",
+        )
     if abs(length / bin_width - bins) > 1e-6:
         raise InputError(
             file=file,
@@ -121,6 +129,9 @@ def _from_table(
     frame = frame[events_known]
     bins = whole_bins(layout.window[1] - layout.window[0], bin_width, file.path, "trials.window")
     starts = events_s + layout.window[0]
+    if layout.on_grid:
+        # A start on the grid but for rounding must stay where it is.
+        starts = np.ceil(np.round(starts / bin_width, 6)) * bin_width
     inside = covered(coverage, starts, starts + bins * bin_width, slack)
     return Trials(
         starts=starts[inside],

@@ -194,10 +194,19 @@ def _from_counts(file: NwbFile, path: str) -> BinnedCounts:
         raise file.fault(
             path, f"data of shape {values.shape}", "counts as time x unit", "Use another series"
         )
+    missing = ~np.isfinite(values)
+    if missing.any():
+        bin_, unit = np.argwhere(missing)[0]
+        raise file.fault(
+            path,
+            f"{int(missing.sum())} values that are NaN or infinite, the first in bin {bin_}, "
+            f"unit {unit}",
+            "spikes per bin",
+            "Leave these units out of the series, or cut trials or windows from a copy of it "
+            "without these bins",
+        )
     whole = np.rint(values)
-    if not (
-        np.isfinite(values).all() and (values >= 0).all() and np.abs(whole - values).max() == 0
-    ):
+    if (values < 0).any() or (whole != values).any():
         raise file.fault(
             path,
             "values that are negative or not whole",
@@ -243,6 +252,13 @@ def held_out(file: NwbFile, layout: Layout, frame: pd.DataFrame, silent: np.ndar
     if isinstance(wanted, str):
         hidden = flags(
             file, column(file, frame, wanted, "spikes.held_out", "units"), "spikes.held_out"
+        )
+    elif not 0 <= wanted < 1:
+        raise file.fault(
+            "spikes.held_out",
+            f"{wanted:g}",
+            "a share of the units, from 0 (none) to below 1, so that some stay visible",
+            "Mend `spikes.held_out` in the layout",
         )
     elif wanted > 0:
         spiking = np.flatnonzero(~silent)

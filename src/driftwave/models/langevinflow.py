@@ -18,6 +18,7 @@ from driftwave.inference.data import SpikeArrays, rates_dataset, spike_arrays
 from driftwave.inference.dropout import HidingKind
 from driftwave.inference.hidden import check_same_view
 from driftwave.inference.langevin import CHANNELS, PotentialKind
+from driftwave.inference.langevin_modes import describe
 from driftwave.inference.langevin_networks import Driftwave, Released
 from driftwave.inference.spike_network import (
     Objective,
@@ -33,6 +34,7 @@ from driftwave.inference.training import History, Schedule, seeded, train
 PAPER = "Song, Keller, Yue, Perona and Welling 2025, arXiv 2507.11531"
 OBSERVES = "spikes"
 GIVES_CURVES = True
+GIVES_LATTICE = True
 USES_DEVICE = True
 
 # Where the variants differ, a parameter left empty takes its value from here. Those of `released`
@@ -296,6 +298,7 @@ class Fit:
 
         ``latent`` (trial, time, latent) holds positions, then velocities (coordinate ``part``), on
         a lattice of ``channel`` x ``site``; ``latent_sd`` is the spread over posterior samples.
+        Couplings and modes are those of :func:`driftwave.inference.langevin_modes.describe`.
         Driftwave averages the rates of the samples, released their log rates, as its reference.
         """
         arrays = spike_arrays(recording, "langevinflow")
@@ -325,6 +328,9 @@ class Fit:
             site=("latent", index % sites),
             epoch=np.arange(1, len(history.train_loss) + 1),
         )
+        # The potential's couplings and modes, about the states inferred.
+        modes = describe(self.network, dataset["latent"].values, dataset.attrs["bin_width"])
+        dataset = dataset.merge(modes, combine_attrs="no_conflicts")
         for name in CURVES:
             dataset[name].attrs["units"] = "nats per bin and unit"
         dataset.attrs.update(

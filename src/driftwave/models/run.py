@@ -10,6 +10,7 @@ from typing import Any
 from driftwave import registry
 from driftwave.compute import Clock, blas_threads, choose_device
 from driftwave.config import parse_params
+from driftwave.joblog import note
 from driftwave.recording import open_recording
 from driftwave.store import atomic_path, provenance, write_tree
 
@@ -71,6 +72,8 @@ def fit_and_write(
         seed=seed,
         **{name: round(seconds, 3) for name, seconds in cost.items()},
     )
+    if latents.attrs.get("step_backs"):
+        note(f"{model}: training diverged: {latents.attrs.get('training_notes', '')}.")
     facts = {"stage": "fit", "model": model, "plugin": plugin, "seed": seed, **cost}
     facts |= {"params": chosen.model_dump(mode="json"), "recording": str(recording_path)}
     with atomic_path(fit_folder) as temporary:

@@ -57,7 +57,7 @@ def expected_bits_per_spike(rates: np.ndarray, true_rates: np.ndarray) -> float:
 def bps_sums(rates: np.ndarray, counts: np.ndarray) -> TrialSums:
     """Per-trial sums from which bits per spike of any set of trials follows.
 
-    Its shuffled score is NaN where counts are missing.
+    Where counts are missing, the shuffled score needs rates all the same, and is NaN without.
 
     Parameters
     ----------
@@ -67,14 +67,12 @@ def bps_sums(rates: np.ndarray, counts: np.ndarray) -> TrialSums:
     rates, counts, seen = _checked(rates, counts)
     log_rates = np.log(rates)
     inner = tuple(range(1, rates.ndim - 1))
-    cost = (seen * rates - counts * log_rates).sum(inner)
+    cost = np.where(seen, rates - counts * log_rates, 0.0).sum(inner)
     spikes, bins = counts.sum(inner), seen.sum(inner, dtype=float)
     # Sum over all ordered pairs of different trials: everything minus each trial with itself.
-    pairs = (len(rates) * rates.sum(0) - counts.sum(0) * log_rates.sum(0)).sum(
+    pairs = (seen.sum(0) * rates.sum(0) - counts.sum(0) * log_rates.sum(0)).sum(
         tuple(range(rates.ndim - 2))
     )
-    if not seen.all():  # no rates to deal to other trials where there were no counts
-        pairs = np.full_like(pairs, np.nan)
     return TrialSums(
         sums=np.stack([cost, spikes, bins], 1),
         formula=_bps,
@@ -83,7 +81,7 @@ def bps_sums(rates: np.ndarray, counts: np.ndarray) -> TrialSums:
 
 
 def _checked(rates: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rates without zeros, counts without NaN, and where there are counts."""
+    """Rates without zeros (NaN where impossible), counts without NaN, where there are counts."""
     rates, counts = np.asarray(rates, dtype=float), np.asarray(counts, dtype=float)
     if rates.shape != counts.shape:
         raise ValueError(f"rates have shape {rates.shape}, counts {counts.shape}")
@@ -92,7 +90,8 @@ def _checked(rates: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndar
         raise ValueError("rates hold NaN or infinite values")
     if (rates[seen] < 0).any():
         raise ValueError("rates hold negative values")
-    rates = np.where(seen, rates, 1.0)
+    usable = np.isfinite(rates) & (rates >= 0)
+    rates = np.where(usable, rates, np.nan)
     return np.where(rates == 0, ZERO_RATE, rates), np.where(seen, counts, 0.0), seen
 
 

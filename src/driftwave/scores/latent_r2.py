@@ -41,7 +41,8 @@ def read_out_state(
     centre, level = features.mean(0), goal.mean(0)
     gram = (features - centre).T @ (features - centre)
     drive = (features - centre).T @ (goal - level)
-    unit = max(np.trace(gram) / len(gram), np.finfo(float).tiny)
+    # Rates that do not vary but for rounding predict nothing.
+    unit = max(np.trace(gram) / len(gram), 1e-12 * len(features))
     maps = [np.linalg.solve(gram + p * unit * np.eye(len(gram)), drive) for p in penalties]
 
     def predict(trials: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from html import escape
 import numpy as np
 import pandas as pd
 
-_SMALL_IS_GOOD = ("cpu_seconds", "decode_angular_error")
+_SMALL_IS_GOOD = ("cpu_seconds", "decode_angular_error", "tp_corr")
 _STYLE = """
 body { font: 14px/1.4 system-ui, sans-serif; margin: 1.5em; color: #222; }
 table { border-collapse: collapse; margin: 0.5em 0 1em; }
@@ -21,10 +21,16 @@ tr.bound td { color: #666; font-style: italic; }
 p { max-width: 50em; }
 """
 _NOTE = (
-    "Test trials only. Below each value: its 95 % interval (bootstrap over test trials). The best "
+    "Test trials only. Below each value: its 95 % interval (bootstrap over test trials, for "
+    "psth_r2 over conditions). The best "
     "model of each column is bold on blue. In italics, for orientation: the score of the true "
     "rates (simulated sessions), of each unit's mean rate, and, as a range over the models, of "
     "the model's rates dealt to other trials."
+)
+_SEEDS_NOTE = (
+    "A model fitted with several seeds has the median over them, with the lowest and highest value "
+    "below; intervals and nulls are those of the seed in the middle. Its ensemble averages the "
+    "seeds' rates."
 )
 _DECODING_NOTE = (
     "Test trials only. Below each value: what shuffled data reach (95 % quantile; 5 % for angular "
@@ -53,6 +59,8 @@ def comparison_page(table: pd.DataFrame) -> str:
     session = ", ".join(table["session"].drop_duplicates())
     decoding = table["metric"].str.startswith("decode_")
     parts = [f"<h1>Comparison of models: {escape(session)}</h1>"]
+    if "seeds" in table:
+        parts.append(f"<p>{_SEEDS_NOTE}</p>")
     if (~decoding).any():
         scores = table[~decoding]
         parts += ["<h2>Rates</h2>", f"<p>{_NOTE}</p>", _matrix(scores, _interval, bounds=True)]
@@ -77,13 +85,23 @@ def number(value: float) -> str:
 
 
 def _interval(row: pd.Series) -> str:
-    if not np.isfinite(row["ci_low"]):
+    text = ""
+    if np.isfinite(row["ci_low"]):
+        text = f"{number(row['ci_low'])} to {number(row['ci_high'])}"
+    return text + _over_seeds(row)
+
+
+def _over_seeds(row: pd.Series) -> str:
+    """Lowest and highest value over seeds, where a model has several."""
+    if not row.get("seeds", np.nan) > 1:
         return ""
-    return f"{number(row['ci_low'])} to {number(row['ci_high'])}"
+    low, high = number(row["seed_low"]), number(row["seed_high"])
+    return f"<br>{row['seeds']:.0f} seeds: {low} to {high}"
 
 
 def _chance(row: pd.Series) -> str:
-    return f"chance {number(row['null_shuffled'])}" if np.isfinite(row["null_shuffled"]) else ""
+    text = f"chance {number(row['null_shuffled'])}" if np.isfinite(row["null_shuffled"]) else ""
+    return text + _over_seeds(row)
 
 
 def _matrix(table: pd.DataFrame, below: object, *, bounds: bool) -> str:

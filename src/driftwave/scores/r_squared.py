@@ -25,20 +25,23 @@ def r2_sums(predicted: np.ndarray, truth: np.ndarray) -> TrialSums:
     Parameters
     ----------
     predicted, truth : ndarray (trial, ..., unit)
+        NaN entries of the truth are left out.
     """
     predicted, truth = np.asarray(predicted, dtype=float), np.asarray(truth, dtype=float)
     if predicted.shape != truth.shape:
         raise ValueError(f"prediction has shape {predicted.shape}, truth {truth.shape}")
-    # Sums of squares of values far from zero lose digits; each unit's mean is of no consequence.
-    level = truth.mean(tuple(range(truth.ndim - 1)))
-    predicted, truth = predicted - level, truth - level
-    trials = truth.shape[0]
+    there = ~np.isnan(truth)
     inner = tuple(range(1, truth.ndim - 1))
-    error = ((truth - predicted) ** 2).sum(inner)
+    outer = tuple(range(truth.ndim - 1))
+    bins = there.sum(inner, dtype=float)
+    # Sums of squares of values far from zero lose digits; each unit's mean is of no consequence.
+    level = np.where(there, truth, 0.0).sum(outer) / np.maximum(bins.sum(0), 1)
+    predicted, truth = predicted - level, np.where(there, truth - level, 0.0)
+    error = np.where(there, (truth - predicted) ** 2, 0.0).sum(inner)
     first, second = truth.sum(inner), (truth**2).sum(inner)
-    bins = np.full_like(first, np.prod([truth.shape[axis] for axis in inner], dtype=float))
-    cross = (truth.sum(0) * predicted.sum(0)).sum(tuple(range(truth.ndim - 2)))
-    pairs = trials * second.sum(0) + trials * (predicted**2).sum(inner).sum(0) - 2 * cross
+    trials = truth.shape[0]
+    others = there.sum(0) * (predicted**2).sum(0) - 2 * truth.sum(0) * predicted.sum(0)
+    pairs = trials * second.sum(0) + others.sum(tuple(range(truth.ndim - 2)))
     return TrialSums(
         sums=np.stack([error, first, second, bins], 1),
         formula=_mean_r2,
@@ -49,7 +52,7 @@ def r2_sums(predicted: np.ndarray, truth: np.ndarray) -> TrialSums:
 def _mean_r2(sums: np.ndarray) -> np.ndarray:
     """Mean R2 (...) from squared error, sum, sum of squares and bins, shape (..., 4, unit)."""
     error, first, second, bins = np.moveaxis(sums, -2, 0)
-    spread = second - first**2 / bins
+    spread = second - first**2 / np.maximum(bins, 1)
     varies = spread > 1e-12 * np.maximum(second, np.finfo(float).tiny)
     r2 = 1 - np.divide(error, spread, out=np.zeros_like(error), where=varies)
     count = varies.sum(-1)

@@ -9,6 +9,7 @@ import xarray as xr
 
 from driftwave.errors import InputError
 from driftwave.recording import forward_bins, held_out_units, require, trial_mask
+from driftwave.scores.settings import scored_bins
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Scored:
     Attributes
     ----------
     rates, counts : ndarray (test trial, time, unit)
-        spikes/bin.
+        spikes/bin; counts are NaN in bins that the layout does not want scored.
     true_rates : ndarray (test trial, time, unit) or None
         spikes/bin.
     held_out : ndarray of bool (unit,)
@@ -64,9 +65,12 @@ def scored_session(recording: xr.DataTree, latents: xr.Dataset) -> Scored:
     rates = rate.values[test].astype(float) * width
     _check_rates(latents, rates)
     truth = true_values(recording, "rate")
+    scored = scored_bins(recording)[test]
+    tested = counts.values[test].astype(float)
+    tested[:, : scored.shape[1]][~scored] = np.nan
     return Scored(
         rates=rates,
-        counts=counts.values[test].astype(float),
+        counts=tested,
         true_rates=None if truth is None else truth[test] * width,
         held_out=held_out_units(recording),
         seen_bins=counts.sizes["time"] - forward_bins(recording),

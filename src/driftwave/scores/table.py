@@ -15,10 +15,13 @@ from driftwave.errors import InputError
 from driftwave.recording import trial_mask
 from driftwave.scores.bits_per_spike import bps_sums
 from driftwave.scores.decoded import decoding_rows
+from driftwave.scores.few_shot import MeanOfSubsets, few_shot_co_bps, shots
 from driftwave.scores.latent_r2 import read_out_state
+from driftwave.scores.layout_rows import layout_rows
 from driftwave.scores.page import comparison_page
 from driftwave.scores.r_squared import r2_sums
 from driftwave.scores.session import Scored, scored_session, true_values
+from driftwave.scores.settings import scored_bins
 from driftwave.scores.trial_sums import TrialSums
 from driftwave.store import write_text
 
@@ -66,6 +69,14 @@ def score_model(
     ``latent_r2``
         Uniform mean over state dims of R2 of the true state, read out by ridge from log rates
         (fitted on train, penalty chosen on valid), seen bins.
+    ``few_shot_co_bps k=K``
+        As ``co_bps``, but of rates that a Poisson readout, fitted to K training trials, gives
+        from the model's ``factors`` or, where it has none, its ``latent``: mean over random
+        subsets.
+    ``vel_r2``, ``psth_r2``, ``tp_corr``
+        Where the layout's ``scores`` asks for them: see
+        :mod:`driftwave.scores.velocity`, :mod:`driftwave.scores.psth` and
+        :mod:`driftwave.scores.produced_interval`.
     ``cpu_seconds``
         Cost of the fit.
 
@@ -75,7 +86,7 @@ def score_model(
     latents : Dataset
         Output of a model; without ``rate`` (a field model) only its cost is reported.
     seed : int
-        Of the bootstrap.
+        Of the bootstrap and of the random subsets of training trials.
     resamples : int
         Bootstrap resamples of test trials behind the 95 % interval.
 
@@ -89,26 +100,40 @@ def score_model(
     rows: list[dict[str, Any]] = []
     if "rate" in latents:
         scored = scored_session(recording, latents)
-        names = list(_sums(recording, latents, scored))
-        for name, note, sums, ceiling in names:
+        found: list[tuple[str, str, TrialSums | MeanOfSubsets, float]] = [
+            *_sums(recording, latents, scored),
+            *_few_shot(recording, latents, scored, seed),
+            *layout_rows(recording, latents),
+        ]
+        for name, note, sums, ceiling in found:
             rng = generator(seed, "bootstrap", name)
             rows.append(_row(name, note, sums, ceiling, sums.interval(rng, resamples=resamples)))
     if "cpu_seconds" in latents.attrs:
         cost = {"metric": "cpu_seconds", "value": float(latents.attrs["cpu_seconds"]), "unit": "s"}
-        rows.append({**cost, "note": "fit, all threads"})
+        rows.append({**cost, "note": "fit, all threads" + _trouble(latents)})
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     table["session"] = recording.attrs["session"]
     table["model"] = latents.attrs.get("model", "model")
     return _tidy(table)
 
 
+def _trouble(latents: xr.Dataset) -> str:
+    """What a reader of the scores should know of the training."""
+    backs = int(latents.attrs.get("step_backs", 0))
+    return f"; training diverged {backs} times and was stepped back" if backs else ""
+
+
 def _row(
-    name: str, note: str, sums: TrialSums, ceiling: float, interval: tuple[float, float]
+    name: str,
+    note: str,
+    sums: TrialSums | MeanOfSubsets,
+    ceiling: float,
+    interval: tuple[float, float],
 ) -> dict[str, Any]:
     return {
         "metric": name,
         "value": sums.value(),
-        "unit": "bits/spike" if name.endswith("_bps") else "R2",
+        "unit": "bits/spike" if "_bps" in name else "r" if name.endswith("_corr") else "R2",
         "ci_low": interval[0],
         "ci_high": interval[1],
         "null": 0.0,
@@ -168,6 +193,46 @@ def _latent_sums(
         sums(latents["rate"].values),
         sums(rate).value(),
     )
+
+
+def _few_shot(
+    recording: xr.DataTree, latents: xr.Dataset, scored: Scored, seed: int
+) -> Iterator[tuple[str, str, MeanOfSubsets, float]]:
+    """Name, note, score and ceiling for each number of trials that a readout is fitted to."""
+    name = next((n for n in ("factors", "latent") if n in latents), None)
+    train, test = trial_mask(recording, "train"), trial_mask(recording, "test")
+    if name is None or not scored.has("held_out") or train.sum() < 2:
+        return
+    bins = scored.seen_bins
+    features = {"model": latents[name].values[:, :bins].astype(float)}
+    bad = ~np.isfinite(features["model"][train | test])
+    if bad.any():
+        raise InputError(
+            file=str(latents.attrs.get("model", "latents")),
+            field=name,
+            found=f"{int(bad.sum())} NaN or infinite values in training and test trials",
+            expected="finite values",
+            fix="Fit the model again, with a smaller learning rate if its training diverged",
+        )
+    state = true_values(recording, "state")
+    if state is not None:
+        features["truth"] = state[:, :bins]
+    counts = recording["spikes"].to_dataset()["counts"].values[:, :bins][..., scored.held_out]
+    counts = np.where(scored_bins(recording)[..., None], counts, np.nan)
+    for k in shots(int(train.sum())):
+        rows = {
+            source: few_shot_co_bps(
+                values, counts, train, test, k, generator(seed, "few-shot", str(k))
+            )
+            for source, values in features.items()
+        }
+        note = (
+            f"held-out units, seen bins, read out of {name} by a Poisson GLM fitted to {k} "
+            f"training trials; mean of {len(rows['model'].each)} random subsets, standard "
+            f"deviation {rows['model'].spread():.3g}; ceiling: from the true state; {_SHUFFLE_NOTE}"
+        )
+        ceiling = rows["truth"].value() if "truth" in rows else np.nan
+        yield f"few_shot_co_bps k={k}", note, rows["model"], ceiling
 
 
 def compare_models(

@@ -53,5 +53,7 @@ class TrialSums:
             return float("nan"), float("nan")
         weights = rng.multinomial(trials, np.full(trials, 1 / trials), size=resamples)
         values = self.formula(np.tensordot(weights.astype(float), self.sums, axes=1))
+        if np.isnan(values).all():
+            return float("nan"), float("nan")
         low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
         return float(low), float(high)

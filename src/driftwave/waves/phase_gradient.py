@@ -2,7 +2,8 @@
 
 On a recording's field: band-pass, generalized phase, complex phase gradient, directionality of
 planar, radial and rotating waves with time, and a table of events with direction, speed, pattern
-and p values. On the latents of an oscillator model: the pattern of each oscillator's loadings.
+and p values. On the latents of an oscillator model: the pattern of each oscillator's loadings. On
+latents that lie on a lattice: the phase gradient along its chains, against sites shifted in time.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from driftwave.recording import require
 from driftwave.waves.delays import delay_plane
 from driftwave.waves.directionality import FAMILIES
 from driftwave.waves.frames import FieldReader, Frames, open_field, read_frames
+from driftwave.waves.lattice import analyse_lattice, on_lattice
 from driftwave.waves.loadings import analyse_loadings
 from driftwave.waves.matching import match_truth
 from driftwave.waves.spans import SpanFinder
@@ -98,15 +100,17 @@ class Params(BaseModel):
 def analyse(
     recording: xr.DataTree, latents: xr.Dataset | None, params: Params, *, seed: int
 ) -> xr.Dataset:
-    """Find travelling waves in a recording's field, or in the loadings of an oscillator model.
+    """Find travelling waves in a recording's field, in an oscillator model's loadings or a lattice.
 
     Parameters
     ----------
     recording : DataTree
-        With a group ``field`` whose electrodes have positions.
+        With a group ``field`` whose electrodes have positions; for latents on a lattice with
+        ``spikes`` instead.
     latents : Dataset or None
-        Of a model of oscillators (``frequency``, ``loading_amplitude``, ``loading_phase``); None
-        analyses the field itself.
+        Of a model of oscillators (``frequency``, ``loading_amplitude``, ``loading_phase``), or of
+        one whose latents lie on a lattice (coordinates part, channel, site); None analyses the
+        field itself.
     params : Params
     seed : int
 
@@ -114,7 +118,8 @@ def analyse(
     -------
     Dataset
         For a field: dims ``event`` (the table), ``time`` (dense measures), ``frame`` and
-        ``family`` (statistic, threshold, null), ``electrode``; for latents: dim ``oscillator``.
+        ``family`` (statistic, threshold, null), ``electrode``; for latents: dim ``oscillator``, or
+        ``channel`` as :func:`driftwave.waves.lattice.analyse_lattice` says.
 
     Raises
     ------
@@ -122,6 +127,8 @@ def analyse(
         No field, unusable electrodes, a sampling rate or length that does not suit the band,
         latents without loadings.
     """
+    if latents is not None and on_lattice(latents):
+        return analyse_lattice(recording, latents, surrogates=params.surrogates, seed=seed)
     dataset = require(recording, "field", "waves")
     if latents is not None:
         return analyse_loadings(

@@ -1,0 +1,212 @@
+"""EM of a Poisson linear dynamical system, judged on units left out of inference and resumable."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from driftwave.errors import DriftwaveError, InputError
+from driftwave.inference.data import SpikeArrays
+from driftwave.inference.poisson_em import PoissonLds, em_iterations, woken
+from driftwave.inference.readout import poisson_cost
+from driftwave.inference.selection import View
+from driftwave.progress import Progress
+from driftwave.store import atomic_path
+
+
+@dataclass(frozen=True)
+class EmSchedule:
+    """How long EM runs.
+
+    Attributes
+    ----------
+    iterations, check_every : int
+        At most so many iterations, with a look at the validation trials after every so many.
+    tolerance : float
+        EM stops after two looks in a row that gain less than this, nats per spike.
+    penalty : float
+        Prior precision of a loading.
+    """
+
+    iterations: int
+    check_every: int
+    tolerance: float
+    penalty: float
+
+    @property
+    def looks(self) -> int:
+        """Looks at the validation trials, at most."""
+        return -(-self.iterations // self.check_every)
+
+
+@dataclass
+class EmRun:
+    """State and outcome of one EM run.
+
+    Attributes
+    ----------
+    model : PoissonLds
+        After the last look.
+    best : PoissonLds
+        With the least validation cost.
+    train_loss : list of float
+        At each look, minus the Laplace approximation of the log-likelihood, nats per entry.
+    valid_loss : list of float
+        At each look, cost of units left out of inference, nats per entry.
+    """
+
+    model: PoissonLds
+    best: PoissonLds
+    train_loss: list[float]
+    valid_loss: list[float]
+
+    @property
+    def cost(self) -> float:
+        """Least validation cost."""
+        return min(self.valid_loss)
+
+    def judge(self, model: PoissonLds, train_loss: float, valid_loss: float) -> None:
+        """Take note of one look.
+
+        Raises
+        ------
+        DriftwaveError
+            If a loss is not finite.
+        """
+        if not np.isfinite([train_loss, valid_loss]).all():
+            raise DriftwaveError(
+                f"EM of the Poisson linear dynamical system diverged at look "
+                f"{len(self.valid_loss) + 1} (training loss {train_loss}, validation loss "
+                f"{valid_loss}); raise penalty or lower latents in the model's params."
+            )
+        self.model = model
+        self.train_loss.append(train_loss)
+        self.valid_loss.append(valid_loss)
+        if valid_loss <= self.cost:
+            self.best = model
+
+    def settled(self, least_gain: float) -> bool:
+        """Whether neither of the last two looks gained so much on the best before it."""
+        loss = np.array(self.valid_loss)
+        if loss.size < 3:
+            return False
+        best_before = np.minimum.accumulate(loss)[-3:-1]
+        return bool((best_before - loss[-2:] < least_gain).all())
+
+    def save(self, path: Path, key: str) -> None:
+        """Write the whole state, atomically."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        arrays: dict[str, Any] = {f"model_{n}": value for n, value in self.model.arrays().items()}
+        arrays |= {f"best_{name}": value for name, value in self.best.arrays().items()}
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez(
+                file,
+                key=np.array(key),
+                train_loss=np.array(self.train_loss),
+                valid_loss=np.array(self.valid_loss),
+                **arrays,
+            )
+
+    @classmethod
+    def resume(cls, path: Path, key: str) -> EmRun | None:
+        """The state saved there, if it is of this very fit."""
+        if not path.exists():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = dict(file)
+        except Exception as error:  # zip and numpy raise many kinds on damaged files
+            raise InputError(
+                file=path,
+                field="checkpoint",
+                found=f"an unreadable file ({type(error).__name__})",
+                expected="a checkpoint written by driftwave",
+                fix="Delete it to start the fit afresh",
+            ) from error
+        if str(arrays["key"]) != key:
+            return None
+        model, best = (
+            PoissonLds.from_arrays(
+                {n.removeprefix(p): v for n, v in arrays.items() if n.startswith(p)}
+            )
+            for p in ("model_", "best_")
+        )
+        return cls(model, best, arrays["train_loss"].tolist(), arrays["valid_loss"].tolist())
+
+
+def run_em(
+    start: PoissonLds,
+    arrays: SpikeArrays,
+    trials: np.ndarray,
+    views: list[View],
+    schedule: EmSchedule,
+    bar: Progress,
+    *,
+    checkpoint: Path | None,
+    key: str,
+) -> EmRun:
+    """EM from ``start`` until validation no longer gains.
+
+    Parameters
+    ----------
+    start : PoissonLds
+    arrays : SpikeArrays
+    trials : ndarray of int (training trial,)
+    views : list of View
+        What validation predicts from what.
+    schedule : EmSchedule
+    bar : Progress
+        Advances by ``schedule.looks``.
+    checkpoint : Path or None
+        File. A run with the same key goes on from there and ends with the same numbers.
+    key : str
+    """
+    counts = arrays.counts[trials]
+    run = EmRun.resume(checkpoint, key) if checkpoint else None
+    if run is None:
+        run = EmRun(woken(start, counts), start, [], [])
+    least_gain = schedule.tolerance * max(float(arrays.counts[arrays.valid].mean()), 1e-6)
+    if run.valid_loss:
+        bar.step(len(run.valid_loss))
+    while len(run.valid_loss) < schedule.looks and not run.settled(least_gain):
+        left = schedule.iterations - len(run.valid_loss) * schedule.check_every
+        model, evidence = em_iterations(
+            counts, run.model, min(left, schedule.check_every), penalty=schedule.penalty
+        )
+        run.judge(model, -evidence, valid_cost(model, arrays, views))
+        if checkpoint:
+            run.save(checkpoint, key)
+        bar.step(loss=-evidence, valid=run.valid_loss[-1])
+    bar.step(schedule.looks - len(run.valid_loss))
+    return run
+
+
+def valid_cost(model: PoissonLds, arrays: SpikeArrays, views: list[View]) -> float:
+    """Validation cost of units predicted without themselves, all bins, nats per entry.
+
+    Forward bins are predicted from the seen ones.
+    """
+    seen, bins = arrays.visible[arrays.valid], arrays.counts.shape[1]
+    units = np.flatnonzero(arrays.held_in)
+    total = 0.0
+    for view in views:
+        shown = seen[..., view.sources]
+        posterior = model.infer(shown, units[view.sources], bins=bins, tolerance=1e-3)
+        loadings = model.loadings.of(view.targets)
+        log_rate = loadings.log_rate(posterior.mean, posterior.covariance)
+        counts = arrays.counts[arrays.valid][..., view.targets]
+        # A forecast beyond any rate must count as bad, not as infinite.
+        total += view.targets.size * poisson_cost(np.minimum(log_rate, 20.0), counts)
+    return total / sum(view.targets.size for view in views)
+
+
+def fit_key(arrays: SpikeArrays, *settings: object) -> str:
+    """Digest of the settings and of all trials that a fit may use."""
+    digest = hashlib.sha256(f"{settings} {arrays.seen_bins}".encode())
+    for part in (arrays.held_in, arrays.counts[arrays.train], arrays.counts[arrays.valid]):
+        digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Hyper-parameter search: each trial a job, chosen by validation trials alone."""
