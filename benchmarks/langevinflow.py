@@ -1,4 +1,4 @@
-"""LangevinFlow on the Lorenz benchmark: both variants' scores and cost, and the recursion alone.
+"""LangevinFlow on the Lorenz benchmark: both variants' scores and cost.
 
 Usage: DRIFTWAVE_RECORDINGS=<folder with lorenz29.h5> python benchmarks/langevinflow.py [--quick]
 
@@ -13,26 +13,14 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-import torch
 import xarray as xr
-from torch import Tensor
-from torch.nn import functional
 
 from driftwave.compute import Clock, blas_threads
-from driftwave.inference.langevin import (
-    Force,
-    LatticePotential,
-    baoab,
-    released_gradient,
-    released_recursion,
-)
 from driftwave.models import langevinflow
 
 FILE = "lorenz29.h5"
@@ -109,85 +97,6 @@ def score(
     return row
 
 
-def seconds(function: Callable[[], object], repeats: int) -> float:
-    """CPU seconds per call."""
-    function()
-    clock = Clock.start()
-    for _ in range(repeats):
-        function()
-    return clock.cpu_seconds / repeats
-
-
-def backward(function: Callable[[], Tensor]) -> None:
-    """Forward and backward of a scalar of the function's value."""
-    function().square().sum().backward()
-
-
-def autograd_force(energy: Callable[[Tensor], Tensor]) -> Force:
-    """-grad U taken by autograd with a graph, as the reference does at every bin."""
-
-    def force(position: Tensor, _: Tensor) -> Tensor:
-        place = position if position.requires_grad else position.detach().requires_grad_()
-        return -torch.autograd.grad(energy(place).sum(), place, create_graph=True)[0]
-
-    return force
-
-
-def released_by_autograd(z: Tensor, v: Tensor, noise: Tensor, kernel: Tensor) -> Tensor:
-    """The released recursion with the gradient of conv1d energy taken inside the loop."""
-
-    def energy(place: Tensor) -> Tensor:
-        lattice = place.reshape(len(place), 4, -1)
-        c = functional.conv1d(lattice, kernel, padding=1)
-        return (c.sum(1) * lattice.sum(1)).sum()
-
-    path = [v]
-    for kick in noise:
-        gradient = torch.autograd.grad(energy(z), z, create_graph=True)[0]
-        z, v = z + 0.01 * v, v - 0.01 * gradient
-        v = 0.45 * v + math.sqrt(1.1) * kick
-        path.append(v)
-    return torch.stack(path)
-
-
-def recursions(repeats: int, trials: int = 64, bins: int = 50) -> list[dict[str, Any]]:
-    """Forward and backward through the latent recursion: closed form against autograd inside."""
-    torch.manual_seed(0)
-    rows = []
-    for latents in (16, 32, 280):
-        z = torch.randn(trials, latents, requires_grad=True)
-        v = torch.randn(trials, latents, requires_grad=True)
-        noise = torch.randn(bins - 1, trials, latents)
-        kernel = torch.randn(4, 4, 3, requires_grad=True)
-        gamma = torch.full((latents,), 0.1)
-        potential = LatticePotential(latents)
-
-        def closed(z=z, v=v, noise=noise, kernel=kernel, latents=latents) -> Tensor:
-            gradient = released_gradient(kernel, latents)
-            return released_recursion(z, v, noise, gradient, 0.55)[1]
-
-        def by_autograd(z=z, v=v, noise=noise, kernel=kernel) -> Tensor:
-            return released_by_autograd(z, v, noise, kernel)
-
-        def lattice(z=z, v=v, noise=noise, gamma=gamma, potential=potential) -> Tensor:
-            return baoab(z, v, noise, potential.force(), gamma)[1]
-
-        def lattice_by_autograd(z=z, v=v, noise=noise, gamma=gamma, potential=potential) -> Tensor:
-            return baoab(z, v, noise, autograd_force(potential.energy), gamma)[1]
-
-        for name, fast, slow in (
-            ("released", closed, by_autograd),
-            ("driftwave", lattice, lattice_by_autograd),
-        ):
-            ours, theirs = fast().detach(), slow().detach()
-            apart = float((ours - theirs).abs().max() / theirs.abs().max())
-            cost = [seconds(partial(backward, function), repeats) for function in (fast, slow)]
-            row = {"recursion": name, "latents": latents, "closed form (ms)": 1e3 * cost[0]}
-            row |= {"autograd inside (ms)": 1e3 * cost[1], "ratio": cost[1] / cost[0]}
-            rows.append(row | {"largest relative difference": apart})
-    return rows
-
-
 def show(rows: list[dict[str, Any]]) -> None:
     """Print rows as an aligned table."""
     head = list(rows[0])
@@ -199,7 +108,7 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few steps, to see that it runs")
     parser.add_argument("--seeds", type=int, default=1)
@@ -209,7 +118,6 @@ def main() -> None:
         sys.exit(f"Set DRIFTWAVE_RECORDINGS to the folder that holds {FILE}.")
     short = {"steps": 36} if chosen.quick else {}
     with blas_threads(1):
-        show(recursions(2 if chosen.quick else 10))
         rows = [
             {"seed": seed}
             | score(

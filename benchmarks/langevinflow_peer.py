@@ -22,6 +22,7 @@ def main() -> None:
     from ladys.models.langevin_flow import LangevinFlowConfig
     from ladys.training.strategies import build_strategy
 
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     seen, held_in = size["seen_bins"], size["held_in"]
     config = LangevinFlowConfig(
         hidden_size=size["latents"],
@@ -44,7 +45,8 @@ def main() -> None:
         strategy.step(model, batch, 1)
         seconds.append(time.process_time() - start)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"step": statistics.median(seconds[1:]), "peak": peak}))
+    step = statistics.median(seconds[1:])
+    print(json.dumps({"step": step, "peak": peak, "training": peak - before}))
 
 
 if __name__ == "__main__":

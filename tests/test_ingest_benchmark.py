@@ -7,12 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+import yaml
 
+from conftest import ROOT
 from driftwave.cli import main
 from driftwave.config import load_sessions, parse_layout
-from driftwave.errors import InputError
+from driftwave.errors import DriftwaveError, InputError
 from driftwave.ingest.nwb import open_nwb, read_recording
+from driftwave.preflight import checked_plan
 from driftwave.recording import open_recording
+from driftwave.summary import summarise
 from driftwave.workflow_plan import Plan
 from nwb_builder import TASK_LAYOUT, Builder, poisson_units
 
@@ -118,3 +122,54 @@ def test_the_session_table_may_set_the_bin_width(task: Path, tmp_path: Path) -> 
     table.write_text(f"session\tnwb\tlayout\tbin_width\nbad\t{task}\t{layout}\t-1\n")
     with pytest.raises(InputError, match="bin_width"):
         load_sessions(table)
+
+
+# --- the benchmark's sets as a configuration ---
+
+
+def test_sessions_without_their_file_are_left_out_and_listed(task: Path, tmp_path: Path) -> None:
+    table = tmp_path / "sessions.tsv"
+    layout = ROOT / "config" / "layouts" / "nlb_mc_maze.yaml"
+    table.write_text(f"session\tnwb\tlayout\nhere\t{task}\t{layout}\ngone\tgone.nwb\t{layout}\n")
+    content = {
+        "sessions": str(table),
+        "data_root": str(tmp_path),
+        "results": str(tmp_path / "results"),
+        "models": {"smoothing": {}},
+    }
+    with pytest.raises(DriftwaveError, match=r"nwb of session gone: found no file .*gone\.nwb"):
+        checked_plan(content)
+    plan = checked_plan({**content, "absent": "skip"})
+    assert list(plan.sessions) == ["here"]
+    assert not any("gone" in path for path in plan.targets())
+    told = {row.session: (row.state, row.why) for row in summarise(plan)}
+    assert told["gone"] == ("skipped", f"There is no file {tmp_path / 'gone.nwb'}.")
+    table.write_text(f"session\tnwb\tlayout\ngone\tgone.nwb\t{layout}\n")
+    with pytest.raises(DriftwaveError, match="none of 1 NWB files"):
+        checked_plan({**content, "absent": "skip"})
+
+
+def test_the_benchmarks_configuration_names_every_set_at_both_widths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    content = yaml.safe_load((ROOT / "config" / "paper" / "nlb.yaml").read_text())
+    rows = load_sessions(ROOT / "config" / "paper" / "nlb.tsv")
+    for row in rows:  # files where DANDI puts them
+        path = tmp_path / row.nwb
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    plan = checked_plan({**content, "data_root": str(tmp_path)})
+    widths = {name: plan.layout(name).bin_width for name in plan.sessions}
+    assert len(widths) == 14
+    for name, width in widths.items():
+        assert width == (0.02 if name.endswith("_20") else 0.005)
+        scores = plan.layout(name).scores
+        assert scores is not None
+        assert scores.name == name.removesuffix("_20")
+    assert not plan.left_out
+    (tmp_path / rows[0].nwb).unlink()
+    left = checked_plan({**content, "data_root": str(tmp_path)}).left_out
+    assert set(left) == {"mc_maze", "mc_maze_20"}
+    with pytest.raises(DriftwaveError, match="none of 14 NWB files"):
+        checked_plan({**content, "data_root": str(tmp_path / "empty")})

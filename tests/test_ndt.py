@@ -128,7 +128,7 @@ def test_a_limited_context_is_respected(recording: xr.DataTree):
     network.decode(network.encode(visible), network.noise(1)).log_rate[0, 8].sum().backward()
     reached = visible.grad[0].abs().sum(-1).nonzero().flatten().tolist()
     assert reached == list(range(4, 13))
-    network = untrained(recording)
+    network = untrained(recording, context=None)
     visible.grad = None
     network.decode(network.encode(visible), network.noise(1)).log_rate[0, 8].sum().backward()
     assert (visible.grad[0].abs().sum(-1) > 0).all()

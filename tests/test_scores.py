@@ -164,7 +164,7 @@ def test_shuffled_bits_per_spike_are_those_of_all_other_trials() -> None:
     assert sums.shuffled() == pytest.approx(np.mean(costs), abs=1e-12)
     assert sums.value() == pytest.approx(bits_per_spike(rates, counts), abs=1e-12)
     counts[1, 3:] = np.nan
-    costs = [bits_per_spike(np.roll(rates, shift, axis=0), counts) for shift in range(1, len(rates))]
+    costs = [bits_per_spike(np.roll(rates, shift, axis=0), counts) for shift in range(1, trials)]
     assert bps_sums(rates, counts).shuffled() == pytest.approx(np.mean(costs), abs=1e-12)
     rates[1, 3:] = np.nan  # no rates to deal to other trials
     assert np.isnan(bps_sums(rates, counts).shuffled())

@@ -21,14 +21,16 @@ from conftest import ROOT, make_recording
 from driftwave.cli import main
 from driftwave.config import load_layout
 from driftwave.errors import InputError
+from driftwave.figures import scores as figure
 from driftwave.ingest.nwb import open_nwb, read_recording
 from driftwave.ingest.simulate import mc_maze
 from driftwave.scores.benchmark import evaluate
+from driftwave.scores.page import comparison_page, number
 from driftwave.scores.prediction_file import group_name, prediction, target, write_h5
 from driftwave.scores.produced_interval import interval_correlation, interval_sums, speeds
 from driftwave.scores.psth import psth_of, psth_r2, psth_sums
 from driftwave.scores.settings import scored_bins
-from driftwave.scores.table import score_model
+from driftwave.scores.table import compare_models, open_scores, score_model, write_table
 from driftwave.scores.velocity import velocity_r2, velocity_sums
 from driftwave.store import write_tree
 
@@ -331,6 +333,7 @@ def test_the_groups_name_follows_the_bin_width() -> None:
         ({"start": "set_time"}, r"scores\.start: found no trials column 'set_time'"),
         ({"psth": {"sd": 0.1, "where": "split =="}}, "which fails"),
         ({"psth": {"sd": 0.1, "where": "condition"}}, "not true or false for each trial"),
+        ({"psth": {"sd": 0.1, "where": "condition > 99"}}, "no trial to average"),
     ],
 )
 def test_what_the_recording_lacks_is_told(scores: dict[str, Any], message: str) -> None:
@@ -464,3 +467,22 @@ def test_every_set_of_the_benchmark_has_a_layout() -> None:
     found = {path.stem for path in (ROOT / "config" / "layouts").glob("nlb_*.yaml")}
     maze = ["mc_maze", "mc_maze_large", "mc_maze_medium", "mc_maze_small"]
     assert found == {f"nlb_{name}" for name in [*maze, "mc_rtt", "area2_bump", "dmfc_rsg"]}
+
+
+def test_the_figure_and_the_page_show_the_rows(tmp_path: Path) -> None:
+    recording = timing()
+    paths, results = [], {}
+    for name, noise in (("good", 0.05), ("bad", 0.6)):
+        latents = latents_of(recording, guess_of(recording, noise)).assign_attrs(model=name)
+        latents["latent"] = (("trial", "time", "factor"), np.log(latents["rate"].values))
+        paths.append(tmp_path / f"{name}.tsv")
+        write_table(score_model(recording, latents, seed=0), paths[-1])
+        results[name] = open_scores(paths[-1])
+    titles = [axis.get_title() for axis in figure.draw(None, results).axes if axis.axison]
+    assert {"PSTHs", "produced interval", "few-shot, k=2", "few-shot, k=6"} <= set(titles)
+    table = compare_models(paths, {})
+    best = table[table["metric"] == "tp_corr"].sort_values("value")["model"].iloc[0]
+    assert best == "good"
+    page = comparison_page(table)
+    values = table[(table["metric"] == "tp_corr") & (table["model"] == "good")]["value"]
+    assert f'<td class="best">{number(values.iloc[0])}' in page  # more negative is better

@@ -375,6 +375,19 @@ def test_validation_score_is_co_bps_of_the_validation_trials() -> None:
     assert found.low < expected < (found.high or 0)
 
 
+def test_bins_that_no_score_is_about_do_not_choose_either() -> None:
+    recording = make_recording()
+    late = recording["spikes/trial_start"].values + 10 * 0.02
+    recording["trials"] = recording["trials"].to_dataset().assign(go=("trial", late))
+    recording.attrs["layout_settings"] = json.dumps({"scores": {"start": "go"}})
+    counts = recording["spikes/counts"]
+    rate = counts.copy(data=np.random.default_rng(0).gamma(2.0, 10.0, counts.shape)).astype(float)
+    found = validation_score(recording, rate.to_dataset(name="rate"))
+    at = np.ix_(recording["trials/split"].values == "valid", range(10, 25), range(9, 12))
+    expected = bits_per_spike(rate.values[at] * 0.02, counts.values[at])
+    assert found.value == pytest.approx(expected, rel=1e-12)
+
+
 def test_without_held_out_units_the_fits_own_validation_loss_counts() -> None:
     recording = make_recording(held_out=0)
     rate = (recording["spikes/counts"] * 0.0 + 1).to_dataset(name="rate")
@@ -572,8 +585,8 @@ def test_jobs_of_a_search_are_planned_in_order(content: dict[str, Any]) -> None:
         made.update(job.outputs)
     assert set(search_plan.targets(plan)) <= made
     assert {row.stage for row in summarise(plan)}.isdisjoint({"search-trial"})
-    Path(jobs[1].log).parent.mkdir(parents=True)
-    Path(jobs[1].log).write_text('{"state": "failed", "why": "no memory"}\n')
+    Path(jobs[0].log).parent.mkdir(parents=True)
+    Path(jobs[0].log).write_text('{"state": "failed", "why": "no memory"}\n')
     states = {row.name: row.state for row in summarise(plan) if row.stage.startswith("search")}
     assert states["toy.0.000"] == "failed"
     assert states["toy.1.002"] == "skipped"

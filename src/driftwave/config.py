@@ -321,6 +321,11 @@ class Config(Strict):
         ".", description="Folder that relative NWB paths of the session table start from."
     )
     sessions: str = Field("config/sessions.tsv", description="Session table.")
+    absent: Literal["stop", "skip"] = Field(
+        "stop",
+        description="Sessions whose NWB file is not there: stop before the first job, or leave "
+        "them out and list them in the summary.",
+    )
     layouts: str = Field("config/layouts", description="Folder of layouts.")
     seed: int = 0
     seeds: int = Field(

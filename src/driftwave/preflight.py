@@ -79,6 +79,14 @@ def problems(plan: Plan, file: str | Path = "config") -> Iterator[DriftwaveError
         yield from _plugin(file, f"{key}.plugin", kind, analysis.plugin, analysis.params, key)
     for figure in FIGURES:
         yield from _plugin(file, "figures", "figures", figure, {}, "figures")
+    if plan.left_out and not plan.sessions:
+        yield InputError(
+            file=plan.config.sessions,
+            field="nwb",
+            found=f"none of {len(plan.left_out)} NWB files, such as {min(plan.left_out.values())}",
+            expected=f"at least one below {plan.config.data_root!r}",
+            fix="Download them, or set `data_root` to their folder",
+        )
     made = {path for job in plan.simulations() for path in job.outputs}
     for session in plan.sessions:
         yield from _session(plan, session, made)

@@ -110,6 +110,8 @@ def summarise(plan: Plan) -> list[Row]:
                 event.get("peak_megabytes"),
             )
         )
+    for session, path in plan.left_out.items():
+        rows.append(Row(session, "ingest", "", "skipped", f"There is no file {path}.", None, None))
     return rows
 
 

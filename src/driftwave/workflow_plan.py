@@ -151,10 +151,13 @@ class Plan:
     ----------
     config : Config
     sessions : dict of str to Session
+    left_out : dict of str to str
+        Sessions left out because their NWB file is not there (``absent: skip``), and that file.
     """
 
     config: Config
     sessions: dict[str, Session]
+    left_out: dict[str, str] = field(default_factory=dict)
     _layouts: dict[str, Layout] = field(default_factory=dict)
     _jobs: dict[str, list[Job]] = field(default_factory=dict)
 
@@ -168,7 +171,18 @@ class Plan:
             If the configuration or the table breaks its schema.
         """
         config = parse_config(content, file)
-        return cls(config, {row.session: row for row in load_sessions(config.sessions)})
+        plan = cls(config, {row.session: row for row in load_sessions(config.sessions)})
+        if config.absent == "skip":
+            plan._leave_out_absent()
+        return plan
+
+    def _leave_out_absent(self) -> None:
+        made = {Path(self.path(SIMULATED, f"{name}.nwb")) for name in self.config.simulations}
+        for session in list(self.sessions):
+            path = Path(self.nwb(session))
+            if path not in made and not path.is_file():
+                self.left_out[session] = str(path)
+                del self.sessions[session]
 
     def layout(self, session: str) -> Layout:
         """The session's layout."""

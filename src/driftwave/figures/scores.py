@@ -24,8 +24,12 @@ _TITLES = {
     "rate_r2_held_out": "true rates, held out",
     "rate_r2_forward": "true rates, forward",
     "latent_r2": "true latent state",
+    "vel_r2": "velocity",
+    "psth_r2": "PSTHs",
+    "tp_corr": "produced interval",
     "cpu_seconds": "cost of the fit",
 }
+_FEW_SHOT = "few_shot_co_bps"  # the number of trials follows
 _COLUMNS = 4
 
 
@@ -48,6 +52,9 @@ def draw(recording: xr.DataTree | None, results: dict[str, xr.Dataset]) -> Figur
     del recording
     table = _joined(results)
     metrics = [name for name in _TITLES if (table["metric"] == name).any()]
+    few_shot = [n for n in table["metric"].drop_duplicates() if n.startswith(_FEW_SHOT)]
+    place = metrics.index("cpu_seconds") if "cpu_seconds" in metrics else len(metrics)
+    metrics[place:place] = few_shot
     if not metrics:
         raise InputError(
             file=", ".join(results) or "results",
@@ -74,7 +81,7 @@ def _panels(table: pd.DataFrame, metrics: list[str]) -> Figure:
     )
     for axis, metric in zip(axes, metrics, strict=False):
         _panel(axis, table[table["metric"] == metric], models, colours)
-        axis.set_title(_TITLES[metric])
+        axis.set_title(_TITLES.get(metric, metric.replace(_FEW_SHOT, "few-shot,")))
     for axis in axes[len(metrics) :]:
         axis.set_axis_off()
     axes[0].set_yticks(range(len(models)), models)

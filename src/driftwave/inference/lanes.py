@@ -13,13 +13,15 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba import types
+from numba import extending, types
 from numba.core.datamodel import models
-from numba.extending import intrinsic, overload, register_model
 
 LANES = 16
 # Without `nnan` and `ninf`: a diverging trial must show up as such.
 FAST = ("contract", "reassoc", "nsz", "arcp")
+
+# Untyped: a call of an intrinsic does not take the arguments of its definition.
+intrinsic: Any = extending.intrinsic
 
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _INT = ir.IntType(32)
@@ -36,7 +38,7 @@ class Lanes(types.Type):
 _lanes = Lanes()
 
 
-@register_model(Lanes)
+@extending.register_model(Lanes)
 class _LanesModel(models.PrimitiveModel):
     def __init__(self, dmm: Any, fe_type: Any) -> None:
         super().__init__(dmm, fe_type, _VECTOR)
@@ -145,7 +147,7 @@ def _arithmetic(instruction: str) -> Callable[..., Any]:
 def _overload(symbol: Callable[..., Any], instruction: str) -> None:
     operation = _arithmetic(instruction)
 
-    @overload(symbol)
+    @extending.overload(symbol)
     def implementation(x, y):  # numba wants the very signature of the function returned
         kinds = {type(x), type(y)}
         if Lanes in kinds and kinds <= {Lanes, types.Float}:

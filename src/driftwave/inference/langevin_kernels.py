@@ -77,7 +77,7 @@ class Steps(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Gradients of the parameters: (block, ...) outside, (entry, LANES) while one block runs."""
+    """Gradients of the parameters: (block, entry) outside, (entry, LANES) while a block runs."""
 
     weight: np.ndarray
     offset: np.ndarray
@@ -90,7 +90,7 @@ class Sums(NamedTuple):
 
 
 def _compiled(*, cached: bool = False) -> Callable[..., Any]:
-    options = {"nogil": True, "error_model": "numpy", "fastmath": set(FAST)}
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": set(FAST)}
 
     def decorate(function: Callable[..., Any]) -> Any:
         try:
@@ -130,6 +130,17 @@ def _correlate(out, rows, term, x, y):
     for c in range(columns):
         place = term * columns + c
         put(out, place, row(out, place) + x * row(y, rows[term, c]))
+
+
+@_compiled()
+def _rows(entries):
+    return np.zeros((entries, LANES), np.float32)
+
+
+@_compiled()
+def _clear(rows):
+    for i in range(rows.shape[0]):
+        put(rows, i, fill(_ZERO))
 
 
 @_compiled()
@@ -186,16 +197,14 @@ def forward(law, steps, noise, positions, velocities, pulls, first_block, last_b
     ``pulls``, the force in every bin, is filled if it is as long as the positions.
     """
     bins, trials, latents = positions.shape
-    y = np.zeros((2 * latents, LANES), np.float32)
-    pull = np.zeros((latents, LANES), np.float32)
-    drawn = np.zeros((latents, LANES), np.float32)
+    y, pull, drawn = _rows(2 * latents), _rows(latents), _rows(latents)
     z, v = y[:latents], y[latents:]
     kept = pulls.shape[0] == bins
     for block in range(first_block, last_block):
         first = block * LANES
         count = min(LANES, trials - first)
-        y[:] = 0
-        drawn[:] = 0
+        _clear(y)
+        _clear(drawn)
         _load(z, positions, 0, first, count)
         _load(v, velocities, 0, first, count)
         for t in range(bins):
@@ -244,15 +253,9 @@ def _adjoint(law, y, toward, back, sums):
 
 @_compiled()
 def _flush(target, block, rows):
-    flat = target[block].reshape(-1)
-    for k in range(flat.shape[0]):
-        flat[k] = total(row(rows, k))
-    rows[:] = 0
-
-
-@_compiled()
-def _rows(entries):
-    return np.zeros((entries, LANES), np.float32)
+    for k in range(rows.shape[0]):
+        target[block, k] = total(row(rows, k))
+    _clear(rows)
 
 
 @_compiled(cached=True)
@@ -295,12 +298,12 @@ def backward(
     for block in range(first_block, last_block):
         first = block * LANES
         count = min(LANES, trials - first)
-        y[:] = 0
-        back[:] = 0
-        given[:] = 0
-        toward[:] = 0
-        pull[:] = 0
-        drawn[:] = 0
+        _clear(y)
+        _clear(back)
+        _clear(given)
+        _clear(toward)
+        _clear(pull)
+        _clear(drawn)
         _load(z, positions, bins - 1, first, count)
         _load(v, velocities, bins - 1, first, count)
         _load(pull, pulls, bins - 1, first, count)

@@ -18,6 +18,7 @@ from driftwave.inference.langevin_scheme import Scheme
 
 # State entries (bins x trials x latents) below which a second thread costs more than it saves.
 THREAD_WORK = 200_000
+OPTIONAL = ("offset", "stiffness", "quartic", "bias")
 
 
 @functools.cache
@@ -55,7 +56,8 @@ def _law(force: ClosedForce, latents: int) -> Any:
 
 
 def _steps(scheme: Scheme, keep: Tensor, spread: Tensor) -> Any:
-    return kernels.Steps(*(np.float32(x) for x in scheme), _array(keep), _array(spread))
+    constants = [np.float32(x) for x in scheme]
+    return kernels.Steps._make([*constants, _array(keep), _array(spread)])
 
 
 def _over_blocks(kernel: Callable[..., Any], arguments: tuple[Any, ...], blocks: int) -> None:
@@ -110,14 +112,17 @@ def backward(
     blocks = _blocks(trials)
     to_start = torch.empty(2, trials, latents)
     to_noise = torch.empty(len(innovation), trials if needs_noise else 0, latents)
-    shapes = [part.shape for part in (law.weight, law.offset, law.back)] + [(latents,)] * 5
-    out = kernels.Sums(*(np.empty((blocks, *shape), np.float32) for shape in shapes))
+    entries = [law.weight.size, law.offset.size, law.back.size, *[latents] * 5]
+    out = kernels.Sums(*(np.empty((blocks, count), np.float32) for count in entries))
     arrays = [_array(x) for x in (innovation, *path, *given, to_start, to_noise)]
     _over_blocks(kernels.backward, (law, steps, *arrays, out), blocks)
-    sums = kernels.Sums(*(torch.from_numpy(part.sum(0)) for part in out))
-    outward = None if force.outward is None else sums.back
-    start = (*to_start.unbind(), to_noise if needs_noise else None, sums.keep, sums.spread)
-    optional = (force.offset, force.stiffness, force.quartic, force.bias)
-    found = (sums.offset, sums.stiffness, sums.quartic, sums.bias)
-    kept = (None if x is None else g for x, g in zip(optional, found, strict=True))
-    return *start, sums.weight, outward, *kept
+    sums = {name: torch.from_numpy(part.sum(0)) for name, part in out._asdict().items()}
+    return (
+        *to_start.unbind(),
+        to_noise if needs_noise else None,
+        sums["keep"],
+        sums["spread"],
+        sums["weight"].view_as(force.inward),
+        None if force.outward is None else sums["back"].view_as(force.outward),
+        *(None if getattr(force, name) is None else sums[name] for name in OPTIONAL),
+    )

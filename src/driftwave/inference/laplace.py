@@ -172,7 +172,10 @@ class _Target:
         return total, rate
 
     def _precision_times(self, mean: np.ndarray) -> np.ndarray:
-        product = np.einsum("tij,rtj->rti", self.diagonal, mean)
+        # All blocks but the first and the last are the same.
+        product = mean @ self.diagonal[len(self.diagonal) // 2]
+        product[:, 0] = mean[:, 0] @ self.diagonal[0]
+        product[:, -1] = mean[:, -1] @ self.diagonal[-1]
         product[:, 1:] += mean[:, :-1] @ self.below.T
         product[:, :-1] += mean[:, 1:] @ self.below
         return product

@@ -49,15 +49,15 @@ class Params(BaseModel):
         True, description="Learn the initial condition's prior; false: N(0, 0.1)."
     )
     hiding: HidingKind = Field(
-        "coordinated",
-        description="How spikes are hidden from the encoders in training: coordinated dropout or "
-        "thinning.",
+        "thinning",
+        description="How spikes are hidden from the encoders in training: thinning, or coordinated "
+        "dropout (AutoLFADS).",
     )
     hidden_share: float = Field(
         0.3, gt=0, lt=1, description="Share hidden (AutoLFADS searches 0.01 to 0.7)."
     )
     kl_weight: float = Field(
-        0.1, ge=0, description="Weight of both divergences, of g0 and of the inputs (paper 1)."
+        0.03, ge=0, description="Weight of both divergences, of g0 and of the inputs (paper 1)."
     )
     l2_generator: float = Field(
         2000.0,
@@ -79,7 +79,7 @@ class Params(BaseModel):
         description="Dropout on what the encoders read and give (paper 0.05); off whenever rates "
         "are predicted.",
     )
-    steps: int = Field(2000, ge=1, description="Optimiser steps at most.")
+    steps: int = Field(1500, ge=1, description="Optimiser steps at most.")
     batch: int = Field(64, ge=1, description="Trials per step (paper 128).")
     learning_rate: float = Field(
         1e-2, gt=0, description="Highest learning rate, cosine decay (paper 0.01, by plateau)."

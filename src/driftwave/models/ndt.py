@@ -34,7 +34,7 @@ class Params(BaseModel):
     layers: int = Field(4, ge=1, description="Transformer layers (paper 6, MC_Maze 4).")
     heads: int = Field(2, ge=1, description="Attention heads (paper 2).")
     context: int | None = Field(
-        None,
+        8,
         ge=0,
         description="Bins on either side that one layer attends to; empty for all (paper 4 to 32, "
         "searched).",
@@ -49,7 +49,7 @@ class Params(BaseModel):
         1, ge=1, description="Longest span of masked bins (paper 1 to 5, searched)."
     )
     zero_share: float = Field(
-        0.8,
+        1.0,
         ge=0,
         le=1,
         description="Share of masked entries set to zero, the others to a random entry's count "
@@ -65,7 +65,7 @@ class Params(BaseModel):
     input_dropout: float = Field(
         0.1, ge=0, lt=1, description="Dropout on the tokens and before the readout (paper 0.2)."
     )
-    steps: int = Field(2000, ge=1, description="Optimiser steps at most (paper 20,000 to 50,000).")
+    steps: int = Field(1500, ge=1, description="Optimiser steps at most (paper 20,000 to 50,000).")
     batch: int = Field(64, ge=1, description="Trials per step (paper 64).")
     learning_rate: float = Field(
         3e-3, gt=0, description="Highest learning rate, cosine decay (paper 0.001)."

@@ -1,8 +1,8 @@
 """Scores of predicted rates in an h5 file against one of targets: the benchmark's evaluation.
 
-Definitions: Pei, Ye et al. 2021, "Neural Latents Benchmark '21", and the benchmark's code (nlb_tools
-0.0.4), with which the values agree to 1e-9. :mod:`driftwave.scores.prediction_file` says what the
-files hold.
+Definitions: Pei, Ye et al. 2021, "Neural Latents Benchmark '21", and the code of the benchmark
+(nlb_tools 0.0.4), with which the values agree to 1e-9. What the files hold is told in
+:mod:`driftwave.scores.prediction_file`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from driftwave.config import ProducedIntervalLayout, VelocityLayout
+from driftwave.config import ProducedIntervalLayout, PsthLayout, VelocityLayout
 from driftwave.errors import InputError
 from driftwave.recording import forward_bins, trial_mask
 from driftwave.scores.produced_interval import interval_sums, speeds
@@ -25,6 +25,8 @@ from driftwave.scores.trial_sums import TrialSums
 from driftwave.scores.velocity import velocity_sums
 
 Row = tuple[str, str, TrialSums, float]
+# A score's name, its note, and the score of all trials' rates in spikes/bin.
+Maker = tuple[str, str, Callable[[np.ndarray], TrialSums]]
 
 
 @dataclass(frozen=True)
@@ -66,63 +68,84 @@ def layout_rows(recording: xr.DataTree, latents: xr.Dataset) -> Iterator[Row]:
         decoders are fitted to) are not finite.
     """
     settings = score_settings(recording)
-    fitted, test = trial_mask(recording, "train", "valid"), trial_mask(recording, "test")
-    seen = recording["spikes"].sizes["time"] - forward_bins(recording)
-    width = float(recording["spikes"].attrs["bin_width"])
+    makers: list[Maker | None] = []
+    if settings.velocity is not None:
+        makers.append(_velocity(recording, settings.velocity))
+    if settings.psth is not None:
+        makers.append(_psth(recording, settings.psth))
+    if settings.produced_interval is not None:
+        makers.append(_interval(recording, settings.produced_interval))
     truth = None
     if "truth" in recording.children and "rate" in recording["truth"].data_vars:
         truth = recording["truth"].to_dataset()["rate"].values
+    seen = recording["spikes"].sizes["time"] - forward_bins(recording)
+    width = float(recording["spikes"].attrs["bin_width"])
 
-    def row(name: str, note: str, score: Callable[[np.ndarray], TrialSums]) -> Row:
-        sums = score(latents["rate"].values[:, :seen].astype(float) * width)
-        ceiling = np.nan
-        if truth is not None:
-            ceiling = score(truth[:, :seen].astype(float) * width).value()
-        return name, note, sums, ceiling
+    def per_bin(hertz: np.ndarray) -> np.ndarray:
+        return hertz[:, :seen].astype(float) * width
 
-    if settings.velocity is not None:
-        known = decoding_of(recording, settings.velocity)
+    for maker in makers:
+        if maker is None:
+            continue
+        name, note, score = maker
+        ceiling = np.nan if truth is None else score(per_bin(truth)).value()
+        yield name, note, score(per_bin(latents["rate"].values)), ceiling
 
-        def velocity(rates: np.ndarray) -> TrialSums:
-            try:
-                return velocity_sums(
-                    rates[fitted],
-                    known.behavior[fitted],
-                    rates[test],
-                    known.behavior[test],
-                    known.groups[fitted],
-                    known.groups[test],
-                )
-            except ValueError as error:
-                raise _fault(recording, "velocity", error) from error
 
-        note = f"{', '.join(settings.velocity.features)} from all units' rates by ridge, seen bins"
-        if settings.velocity.by:
-            note += f"; mean over {known.groups.shape[1]} decoders, by {settings.velocity.by}"
-        yield row("vel_r2", f"{note}; null_shuffled: rates of other trials", velocity)
-    if settings.psth is not None:
-        psth = psth_of(recording, settings.psth.sd, settings.psth.where)
-        if any(map(len, psth.test)):
-            note = (
-                f"condition means of rates against spikes smoothed by {settings.psth.sd:g} s; "
-                "interval over conditions; null_shuffled: rates of other conditions"
+def _velocity(recording: xr.DataTree, layout: VelocityLayout) -> Maker:
+    known = decoding_of(recording, layout)
+    fitted, test = trial_mask(recording, "train", "valid"), trial_mask(recording, "test")
+
+    def score(rates: np.ndarray) -> TrialSums:
+        try:
+            return velocity_sums(
+                rates[fitted],
+                known.behavior[fitted],
+                rates[test],
+                known.behavior[test],
+                known.groups[fitted],
+                known.groups[test],
             )
-            yield row("psth_r2", note, lambda r: psth_sums(psth.mean, r[test], psth.test))
-    if settings.produced_interval is not None:
-        produced = intervals_of(recording, settings.produced_interval)
-        bins = scored_bins(recording)[test]
+        except ValueError as error:
+            raise InputError(
+                file=recording.attrs["session"],
+                field="scores.velocity",
+                found=str(error),
+                expected="finite rates and enough behaviour in training and test trials",
+                fix="Fit the model again, or mend the behaviour's layout",
+            ) from error
 
-        def correlation(rates: np.ndarray) -> TrialSums:
-            speed = speeds(rates[test], bins)
-            labels = np.where(np.isfinite(speed)[:, None], produced.labels[test], np.nan)
-            used = np.isfinite(labels[:, 0])
-            return interval_sums(
-                np.where(used, speed, 0.0), np.where(used, produced.interval[test], 0.0), labels
-            )
+    note = f"{', '.join(layout.features)} from all units' rates by ridge, seen bins"
+    if layout.by:
+        note += f"; mean over {known.groups.shape[1]} decoders, by {layout.by}"
+    return "vel_r2", f"{note}; null_shuffled: rates of other trials", score
 
-        note = f"speed of rates against {settings.produced_interval.column}, within conditions"
-        note += "; more negative is better; null_shuffled: rates of other trials"
-        yield row("tp_corr", note, correlation)
+
+def _psth(recording: xr.DataTree, layout: PsthLayout) -> Maker | None:
+    psth, test = psth_of(recording, layout.sd, layout.where), trial_mask(recording, "test")
+    if not any(map(len, psth.test)):
+        return None
+    note = (
+        f"condition means of rates against spikes smoothed by {layout.sd:g} s; interval over "
+        "conditions; null_shuffled: rates of other conditions"
+    )
+    return "psth_r2", note, lambda rates: psth_sums(psth.mean, rates[test], psth.test)
+
+
+def _interval(recording: xr.DataTree, layout: ProducedIntervalLayout) -> Maker:
+    test = trial_mask(recording, "test")
+    produced, bins = intervals_of(recording, layout), scored_bins(recording)[test]
+
+    def score(rates: np.ndarray) -> TrialSums:
+        speed = speeds(rates[test], bins)
+        labels = np.where(np.isfinite(speed)[:, None], produced.labels[test], np.nan)
+        used = np.isfinite(labels[:, 0])
+        return interval_sums(
+            np.where(used, speed, 0.0), np.where(used, produced.interval[test], 0.0), labels
+        )
+
+    note = f"speed of rates against {layout.column}, within conditions; more negative is better"
+    return "tp_corr", f"{note}; null_shuffled: rates of other trials", score
 
 
 def decoding_of(recording: xr.DataTree, layout: VelocityLayout) -> Decoding:
@@ -151,14 +174,4 @@ def intervals_of(recording: xr.DataTree, layout: ProducedIntervalLayout) -> Inte
     return Intervals(
         interval=np.where(used, interval, np.nan),
         labels=np.where(used, code, np.nan)[:, None],
-    )
-
-
-def _fault(recording: xr.DataTree, field: str, error: ValueError) -> InputError:
-    return InputError(
-        file=recording.attrs["session"],
-        field=f"scores.{field}",
-        found=str(error),
-        expected="finite rates and enough behaviour in training and test trials",
-        fix="Fit the model again, or mend the behaviour's layout",
     )

@@ -16,6 +16,7 @@ from scipy.signal import convolve
 from scipy.signal.windows import gaussian
 from sklearn.metrics import r2_score
 
+from driftwave.errors import InputError
 from driftwave.recording import trial_mask
 from driftwave.scores.r_squared import r2_sums
 from driftwave.scores.settings import scored_bins, trials_where
@@ -53,11 +54,24 @@ def psth_of(recording: xr.DataTree, sd: float, where: str | None = None) -> Psth
         Standard deviation of the Gaussian, s; it is cut off at three.
     where : str, optional
         pandas query on the trials used.
+
+    Raises
+    ------
+    InputError
+        If no trial is left, or the query fails.
     """
     fitted, test = trial_mask(recording, "train", "valid"), trial_mask(recording, "test")
     bins = scored_bins(recording)
     length = bins.sum(1)
     used = (fitted | test) & trials_where(recording, where, "psth.where") & (length > 0)
+    if not used.any():
+        raise InputError(
+            file=recording.attrs["session"],
+            field="scores.psth",
+            found=f"no trial to average (where: {where})",
+            expected="trials of training, validation or test with scored bins",
+            fix="Mend the query, or remove `psth` from `scores` in the layout",
+        )
     codes = recording["trials"].to_dataset()["condition"].values
     place = np.where(test, np.cumsum(test), np.cumsum(fitted)) - 1
     groups, starts = [], []

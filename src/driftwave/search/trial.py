@@ -18,6 +18,7 @@ from driftwave.config import parse_params
 from driftwave.errors import DriftwaveError, InputError
 from driftwave.recording import forward_bins, held_out_units, open_recording, require, trial_mask
 from driftwave.scores.bits_per_spike import bps_sums
+from driftwave.scores.settings import scored_bins
 from driftwave.search.settings import ParameterSpace
 from driftwave.search.space import draw_trials
 from driftwave.store import atomic_path, provenance
@@ -72,8 +73,8 @@ def without_test(recording: xr.DataTree) -> xr.DataTree:
 def validation_score(recording: xr.DataTree, latents: xr.Dataset) -> Score:
     """Score a fit on the validation trials.
 
-    Bits per spike of the held-out units in the seen bins; without held-out units, the lowest
-    validation loss of the fit itself, which is of spikes hidden from its encoder.
+    Bits per spike of the held-out units in the seen bins that scores are about; without held-out
+    units, the lowest validation loss of the fit itself, which is of spikes hidden from its encoder.
 
     Raises
     ------
@@ -88,7 +89,8 @@ def validation_score(recording: xr.DataTree, latents: xr.Dataset) -> Score:
     valid = trial_mask(recording, "valid")
     seen = spikes.sizes["time"] - forward_bins(recording)
     width = float(spikes.attrs["bin_width"])
-    counts = spikes["counts"].values[valid][:, :seen, held_out]
+    counts = spikes["counts"].values[valid][:, :seen, held_out].astype(float)
+    counts[~scored_bins(recording)[valid]] = np.nan
     rate = latents["rate"].transpose("trial", "time", "unit").values[valid][:, :seen, held_out]
     if not np.isfinite(rate).all():
         raise DriftwaveError("The fit gave rates that are not finite; its training diverged.")
