@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from driftwave.inference.langevin import baoab, released_gradient, released_recursion
 from driftwave.inference.langevin_modes import baoab_step, describe, linearise, modes
-from driftwave.inference.langevin_networks import Driftwave, Released
+from driftwave.inference.langevin_networks import FRICTION, Driftwave, Released
 from driftwave.inference.spike_network import Sizes
 
 SIZES = Sizes(units_in=5, units_out=6, seen_bins=8, bins=10)
@@ -23,7 +23,11 @@ def driftwave(**options: Any) -> Driftwave:
     torch.manual_seed(0)
     chosen = {
         "latents": LATENTS,
+        "encoder": "convolution",
         "hidden": 4,
+        "encoder_layers": 1,
+        "encoder_kernel": 3,
+        "langevin": True,
         "potential": "learned",
         "nonconservative": False,
         "terms": 6,
@@ -100,7 +104,7 @@ def test_a_quadratic_potential_has_the_same_hessian_everywhere():
     np.testing.assert_allclose(found["coupling"] * WIDTH**2, hessian, atol=1e-6)
     own = np.sqrt(np.diag(hessian)) / (2 * np.pi * WIDTH)
     np.testing.assert_allclose(found["node_frequency"], own, rtol=1e-4)
-    np.testing.assert_allclose(found["friction"], 0.1 / WIDTH, rtol=1e-6)
+    np.testing.assert_allclose(found["friction"], FRICTION / WIDTH, rtol=1e-6)
     assert found.attrs["asymmetry"] < 1e-6
     distant = np.abs(found["node_site"].values[:, None] - found["node_site"].values) > 1
     assert not found["coupling"].values[distant].any()
@@ -160,7 +164,7 @@ def test_without_a_potential_nothing_turns():
     assert not found["coupling"].any()
     np.testing.assert_allclose(found["mode_frequency"], 0, atol=1e-9)
     assert found.sizes["mode"] == 2 * LATENTS
-    np.testing.assert_allclose(sorted(found["mode_damping"])[LATENTS:], 0.1 / WIDTH, rtol=1e-4)
+    np.testing.assert_allclose(sorted(found["mode_damping"])[LATENTS:], FRICTION / WIDTH, rtol=1e-4)
 
 
 def test_the_released_map_is_its_recursion():

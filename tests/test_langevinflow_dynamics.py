@@ -23,6 +23,7 @@ from driftwave.inference.langevin import (
 )
 from driftwave.inference.langevin_networks import Driftwave, Released
 from driftwave.inference.spike_network import Sizes
+from driftwave.models.langevinflow import Params
 
 SIZES = Sizes(units_in=5, units_out=7, seen_bins=9, bins=12)
 
@@ -30,7 +31,11 @@ SIZES = Sizes(units_in=5, units_out=7, seen_bins=9, bins=12)
 def informed(**changes) -> Driftwave:
     options = {
         "latents": 8,
+        "encoder": "convolution",
         "hidden": 6,
+        "encoder_layers": 1,
+        "encoder_kernel": 3,
+        "langevin": True,
         "potential": "learned",
         "nonconservative": False,
         "terms": 12,
@@ -155,7 +160,7 @@ def test_poisson_nll_equals_torch_distributions():
     torch.testing.assert_close(poisson_nll(log_rate, counts) + torch.lgamma(counts + 1), reference)
 
 
-def test_kl_of_corrected_is_that_of_its_transitions_in_nats_per_trial():
+def test_kl_of_driftwave_is_that_of_its_transitions_in_nats_per_trial():
     """In velocities: q = N(a v' + s m, s^2 sd^2) against the prior N(a v', s^2)."""
     model = informed()
     counts = visible()
@@ -169,7 +174,7 @@ def test_kl_of_corrected_is_that_of_its_transitions_in_nats_per_trial():
     transition = kl_divergence(
         Normal(before + spread * shift, spread * (0.5 * log_spread).exp()), Normal(before, spread)
     ).sum((1, 2))
-    assert states.shape == (4, 9, 12)
+    assert states.shape == (4, 9, 6)
     torch.testing.assert_close(out.kl, initial + transition, rtol=1e-4, atol=1e-3)
 
 
@@ -269,21 +274,40 @@ def test_forward_bins_are_run_on_by_the_dynamics_with_prior_noise():
     torch.testing.assert_close(torch.cat(path, -1), latent[SIZES.seen_bins - 1 :])
 
 
-def test_spikes_of_the_last_seen_bin_inform_earlier_and_later_latents():
-    model = informed().eval()
+@pytest.mark.parametrize(("encoder", "reach"), [("convolution", 3), ("gru", SIZES.seen_bins)])
+def test_spikes_inform_latents_before_and_after_within_the_encoders_reach(encoder, reach):
+    model = informed(encoder=encoder).eval()
     counts, noise = visible(), model.noise(4)
     changed = counts.clone()
-    changed[:, -1] += 3
+    changed[:, SIZES.seen_bins - 1] += 3
     with torch.no_grad():
-        moved = (model(changed, noise).latent - model(counts, noise).latent).abs()
-    assert moved[:, 0].max() > 1e-4
-    assert moved[:, -1].max() > 1e-4
+        moved = (model(changed, noise).latent - model(counts, noise).latent).abs().amax((0, 2))
+    first = max(0, SIZES.seen_bins - 1 - reach)
+    assert (moved[first:] > 1e-5).all()
+    assert not moved[:first].any()
+
+
+def test_without_langevin_the_decoder_sees_the_encoder_alone():
+    model = informed(langevin=False, encoder_in_decoder=True).eval()
+    counts = visible()
+    out, again = model(counts, model.noise(4)), model(counts, model.noise(4))
+    torch.testing.assert_close(out.log_rate, again.log_rate, rtol=0, atol=0)
+    assert not out.kl.any()
+    with pytest.raises(ValueError, match="encoder_in_decoder: true"):
+        Params(langevin=False)
+
+
+def test_weight_decay_spares_vectors_but_not_friction_and_stiffness():
+    model = informed()
+    spared = model.undecayed()
+    assert "readout.bias" in spared
+    assert not {"log_friction", "dynamics.log_stiffness", "readout.weight"} & spared
 
 
 def test_decoder_sees_the_latents_alone_unless_asked():
     model, both = informed().eval(), informed(encoder_in_decoder=True).eval()
     assert model.readout.in_features == 16
-    assert both.readout.in_features == 28
+    assert both.readout.in_features == 22
     out = model(visible(), model.noise(4))
     torch.testing.assert_close(out.log_rate, model.readout(model.mixer(out.latent)))
 

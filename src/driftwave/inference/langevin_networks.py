@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from driftwave.inference.elbo import gaussian_kl, sample_gaussian
+from driftwave.inference.encoders import ConvolutionEncoder, EncoderKind, GruEncoder
 from driftwave.inference.langevin import (
     CHANNELS,
     LatticePotential,
@@ -17,6 +18,10 @@ from driftwave.inference.langevin import (
     released_recursion,
 )
 from driftwave.inference.spike_network import Pass, Sizes, SpikeNetwork
+
+# Where friction and the square root of the stiffness start, per bin.
+FRICTION = 0.5
+TURNS = (0.4, 1.2)
 
 
 def decoder_layer(width: int, feedforward: int, dropout: float) -> nn.TransformerEncoderLayer:
@@ -29,10 +34,12 @@ def decoder_layer(width: int, feedforward: int, dropout: float) -> nn.Transforme
 class Driftwave(SpikeNetwork):
     r"""Data-informed Langevin latents.
 
-    A bidirectional GRU reads the visible counts. Its last states give :math:`q(z_0, v_0)`, its
-    state in bin t gives :math:`q(\xi_t) = N(m_t, s_t^2)` for the innovation of that bin's exact
-    Ornstein-Uhlenbeck step; all priors are N(0, I). The posterior thus covers the whole trial.
-    Forward bins take their innovations from the prior: they are a forecast by the dynamics.
+    An encoder reads the visible counts around each bin. Its start state gives
+    :math:`q(z_0, v_0)`, its state in bin t gives :math:`q(\xi_t) = N(m_t, s_t^2)` for the
+    innovation of that bin's exact Ornstein-Uhlenbeck step; all priors are N(0, I). The posterior
+    thus covers the whole trial. Forward bins take their innovations from the prior: they are a
+    forecast by the dynamics. Friction starts at .5 and stiffness between .4 and 1.2 squared, per
+    bin: the latents turn within a trial, and forget within a few bins what they were told.
 
     Parameters
     ----------
@@ -53,7 +60,11 @@ class Driftwave(SpikeNetwork):
         input_law: Tensor,
         *,
         latents: int,
+        encoder: EncoderKind,
         hidden: int,
+        encoder_layers: int,
+        encoder_kernel: int,
+        langevin: bool,
         potential: PotentialKind,
         nonconservative: bool,
         terms: int,
@@ -67,34 +78,48 @@ class Driftwave(SpikeNetwork):
         self.sizes = sizes
         self.latents = latents
         self.innovations = innovations
+        self.langevin = langevin
         self.encoder_in_decoder = encoder_in_decoder
         self.register_buffer("input_law", input_law)
-        self.encoder = nn.GRU(sizes.units_in, hidden, batch_first=True, bidirectional=True)
-        self.start = nn.Linear(2 * hidden, 4 * latents)
-        self.drive = nn.Linear(2 * hidden, 2 * latents)
+        self.encoder = (
+            GruEncoder(sizes.units_in, hidden)
+            if encoder == "gru"
+            else ConvolutionEncoder(sizes.units_in, hidden, encoder_layers, encoder_kernel)
+        )
+        self.start = nn.Linear(self.encoder.size, 4 * latents)
+        self.drive = nn.Linear(self.encoder.size, 2 * latents)
         self.dynamics = (
             LearnedForce(latents, terms)
             if nonconservative
             else LatticePotential(latents, potential, terms)
         )
-        self.log_friction = nn.Parameter(torch.full((latents,), 0.1).log())
-        width = 2 * latents + (2 * hidden if encoder_in_decoder else 0)
+        self.log_friction = nn.Parameter(torch.full((latents,), FRICTION).log())
+        width = 2 * latents * langevin + self.encoder.size * encoder_in_decoder
         self.mixer = decoder_layer(width, feedforward, 0.0) if transformer else nn.Identity()
         self.readout = nn.Linear(width, sizes.units_out)
         self.dropout = nn.Dropout(dropout)
         with torch.no_grad():
+            self.dynamics.log_stiffness.copy_(2 * torch.linspace(*TURNS, latents).log())
             for layer, parts in ((self.start, 2), (self.drive, 1)):
                 layer.bias.zero_()
                 layer.bias[parts * latents :] = -2.0
             self.readout.bias.copy_(log_mean_count)
 
     def encode(self, visible: Tensor) -> tuple[Tensor, ...]:
-        """Encoder states (trial, seen bin, 2 hidden) and the parameters of both posteriors."""
+        """Encoder states (trial, seen bin, size) and the parameters of both posteriors."""
         mean, sd = self.input_law
-        states, last = self.encoder(self.dropout((visible - mean) / sd))
-        ends = torch.cat([last[0], last[1]], -1)
+        states, start = self.encoder(self.dropout((visible - mean) / sd))
         states = self.dropout(states)
-        return states, self.start(self.dropout(ends)), self.drive(states[:, 1:])
+        return states, self.start(self.dropout(start)), self.drive(states[:, 1:])
+
+    def undecayed(self) -> set[str]:
+        """All vectors but friction and stiffness, which weight decay draws to one per bin.
+
+        Without that the latents learn to remember, and to tell trained conditions apart by what
+        they remember: conditions that were not trained on are then predicted worse.
+        """
+        physical = {"log_friction", "dynamics.log_stiffness"}
+        return {name for name, p in self.named_parameters() if p.ndim < 2} - physical
 
     def noise_shape(self, trials: int) -> tuple[int, ...]:
         """Noise of z_0, of v_0 and of each later bin: (bins + 1, trial, latent)."""
@@ -103,6 +128,10 @@ class Driftwave(SpikeNetwork):
     def decode(self, encoded: tuple[Tensor, ...], noise: Tensor) -> Pass:
         """Draw the latents with ``noise``, run the dynamics over all bins, and decode."""
         states, start, drive = encoded
+        if not self.langevin:
+            features = _repeat_last(states, self.sizes.bins)
+            still = features.new_zeros(*features.shape[:2], 2 * self.latents)
+            return Pass(self.readout(self.mixer(features)), still, still.sum((1, 2)))
         mean, log_variance = start.chunk(2, -1)
         kl = gaussian_kl(mean, log_variance).sum(-1)
         first = sample_gaussian(mean, log_variance, torch.cat([noise[0], noise[1]], -1))
@@ -115,7 +144,8 @@ class Driftwave(SpikeNetwork):
         else:
             innovation = torch.zeros_like(innovation)
         position, velocity = first.chunk(2, -1)
-        path = baoab(position, velocity, innovation, self.dynamics.force(), self.log_friction.exp())
+        force, friction = self.dynamics.force(), self.log_friction.exp()
+        path = baoab(position, velocity, innovation, force, friction)
         latent = torch.cat(path, -1).transpose(0, 1)
         features = latent
         if self.encoder_in_decoder:

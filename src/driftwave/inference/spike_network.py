@@ -61,6 +61,10 @@ class SpikeNetwork(nn.Module):
         """Shape of the noise of one pass, trials along the second axis."""
         raise NotImplementedError
 
+    def undecayed(self) -> set[str]:
+        """Names of the parameters that weight decay spares; here none."""
+        return set()
+
     def noise(self, trials: int, drawn: torch.Generator | None = None) -> Tensor:
         """Standard normal noise for one pass, on the network's device."""
         device = next(self.parameters()).device

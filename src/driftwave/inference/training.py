@@ -118,7 +118,8 @@ def train(
     Parameters
     ----------
     module : nn.Module
-        On its device already.
+        On its device already. Its method ``undecayed()``, if it has one, names the parameters that
+        weight decay spares.
     loss : callable
         ``loss(index, step)``: loss of the training trials ``index`` (int64, on the CPU) at an
         optimiser step, a scalar. Draws whatever noise it needs from torch's default generators.
@@ -187,9 +188,14 @@ class _Run:
         self.optimiser = self._new_optimiser()
 
     def _new_optimiser(self) -> torch.optim.Optimizer:
+        spared: set[str] = getattr(self.module, "undecayed", set)()
+        groups: dict[bool, list[Tensor]] = {True: [], False: []}
+        for name, weight in self.module.named_parameters():
+            if weight.requires_grad:
+                groups[name not in spared].append(weight)
         chosen = torch.optim.AdamW if self.schedule.optimiser == "adamw" else torch.optim.Adam
         return chosen(
-            self.weights,
+            [{"params": groups[acts], "decays": acts} for acts in groups if groups[acts]],
             lr=self.schedule.learning_rate,
             betas=self.schedule.betas,
             weight_decay=self.schedule.weight_decay,
@@ -209,7 +215,7 @@ class _Run:
         ramp = min(1.0, self.epoch / schedule.decay_warmup) if schedule.decay_warmup else 1.0
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-            group["weight_decay"] = schedule.weight_decay * ramp
+            group["weight_decay"] = schedule.weight_decay * ramp * group["decays"]
 
     def train_epoch(self, loss: Callable[[Tensor, int], Tensor]) -> None:
         """One epoch; its mean loss goes to the history."""

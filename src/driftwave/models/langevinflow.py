@@ -16,6 +16,7 @@ from torch import Tensor
 
 from driftwave.inference.data import SpikeArrays, rates_dataset, spike_arrays
 from driftwave.inference.dropout import HidingKind
+from driftwave.inference.encoders import EncoderKind
 from driftwave.inference.hidden import check_same_view
 from driftwave.inference.langevin import CHANNELS, PotentialKind
 from driftwave.inference.langevin_modes import describe
@@ -44,12 +45,12 @@ VARIANT_DEFAULTS: dict[str, dict[str, Any]] = {
     "driftwave": {
         "latents": 16,
         "feedforward": 128,
-        "learning_rate": 1.2e-2,
-        "weight_decay": 1e-4,
+        "learning_rate": 1e-2,
+        "weight_decay": 0.1,
         "hiding": "thinning",
-        "hidden_share": 0.3,
-        "kl_weight": 0.03,
-        "steps": 1200,
+        "hidden_share": 0.5,
+        "kl_weight": 0.01,
+        "steps": 2400,
     },
     "released": {
         "latents": 32,
@@ -83,11 +84,29 @@ class Params(BaseModel):
         description="Number H of latent positions (and of velocities): 4 channels x H/4 sites; "
         "16 for driftwave, 32 for released (paper 280).",
     )
-    hidden: int = Field(64, ge=1, description="GRU units per direction (driftwave).")
+    encoder: EncoderKind = Field(
+        "convolution",
+        description="What reads the counts (driftwave): dilated convolutions, which see a stretch "
+        "of bins around each, or a bidirectional GRU, which sees the whole trial.",
+    )
+    hidden: int = Field(
+        64, ge=1, description="Width of the encoder: channels, or GRU units per direction."
+    )
+    encoder_layers: int = Field(
+        2, ge=0, description="Residual layers of the convolution encoder, 2, 4, 8 ... bins apart."
+    )
+    encoder_kernel: Literal[1, 3, 5, 7, 9] = Field(
+        3, description="Bins that a layer of the convolution encoder reads."
+    )
+    langevin: bool = Field(
+        True,
+        description="Langevin latents (driftwave); false, for comparison, decodes the encoder's "
+        "states alone.",
+    )
     potential: PotentialKind = Field(
         "learned",
         description="Potential of driftwave: learned (stiffness and local log-cosh couplings), "
-        "quadratic (normal modes), or none.",
+        "quadratic (normal modes), quartic (normal modes and an on-site quartic), or none.",
     )
     nonconservative: bool = Field(
         False, description="Learn a force F(z, v) in place of the potential's gradient (driftwave)."
@@ -120,13 +139,11 @@ class Params(BaseModel):
         description="How spikes are hidden from the encoder in training: thinning (driftwave) or "
         "coordinated dropout (released).",
     )
-    hidden_share: float | None = Field(
-        None, gt=0, lt=1, description="Share hidden; .3 for driftwave, .5 for released."
-    )
+    hidden_share: float | None = Field(None, gt=0, lt=1, description="Share hidden; .5 for both.")
     kl_weight: float | None = Field(
         None,
         ge=0,
-        description="Weight of the KL (nats per trial); .03 for driftwave, .1 for released.",
+        description="Weight of the KL (nats per trial); .01 for driftwave, .1 for released.",
     )
     kl_warmup: float = Field(
         0.2, ge=0, le=1, description="Share of all steps over which the KL weight grows from 0."
@@ -135,14 +152,14 @@ class Params(BaseModel):
         0.05, ge=0, lt=1, description="Dropout in training; off whenever rates are predicted."
     )
     steps: int | None = Field(
-        None, ge=1, description="Optimiser steps at most; 1200 for driftwave, 900 for released."
+        None, ge=1, description="Optimiser steps at most; 2400 for driftwave, 900 for released."
     )
     batch: int = Field(32, ge=1, description="Trials per step (paper 32 to 256).")
     learning_rate: float | None = Field(
-        None, gt=0, description="Highest learning rate; .012 for driftwave, .003 for released."
+        None, gt=0, description="Highest learning rate; .01 for driftwave, .003 for released."
     )
     weight_decay: float | None = Field(
-        None, ge=0, description="Weight decay; 1e-4 for driftwave, 2e-5 for released."
+        None, ge=0, description="Weight decay; .1 for driftwave, 2e-5 for released."
     )
     patience: int = Field(
         30, ge=1, description="Epochs without a better validation loss before training stops."
@@ -155,6 +172,8 @@ class Params(BaseModel):
     def _one_force(self) -> Params:
         if self.nonconservative and self.potential != "learned":
             raise ValueError("nonconservative replaces the potential; leave potential at learned")
+        if not self.langevin and not self.encoder_in_decoder:
+            raise ValueError("langevin: false needs encoder_in_decoder: true, or nothing is left")
         return self
 
     def resolved(self) -> Resolved:
@@ -233,7 +252,11 @@ def build(params: Resolved, sizes: Sizes, mean: Tensor, law: Tensor) -> Driftwav
         mean,
         law,
         latents=params.latents,
+        encoder=params.encoder,
         hidden=params.hidden,
+        encoder_layers=params.encoder_layers,
+        encoder_kernel=params.encoder_kernel,
+        langevin=params.langevin,
         potential=params.potential,
         nonconservative=params.nonconservative,
         terms=params.potential_terms,
@@ -266,7 +289,7 @@ def _schedule(params: Resolved) -> Schedule:
         betas=(0.9, 0.999) if released else (0.9, 0.99),
         optimiser="adam" if released else "adamw",
         rate="plateau" if released else "cosine",
-        warmup=0 if released else 100,
+        warmup=0 if released else min(100, params.steps // 8),
         decay_warmup=500 if released else 0,
         patience=params.patience,
         save_every=SAVE_EVERY,
