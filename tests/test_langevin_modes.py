@@ -32,6 +32,7 @@ def driftwave(**options: Any) -> Driftwave:
         "nonconservative": False,
         "terms": 6,
         "innovations": True,
+        "latent_noise": 0.0,
         "transformer": False,
         "feedforward": 8,
         "encoder_in_decoder": False,

@@ -40,6 +40,7 @@ def informed(**changes) -> Driftwave:
         "nonconservative": False,
         "terms": 12,
         "innovations": True,
+        "latent_noise": 0.0,
         "transformer": True,
         "feedforward": 16,
         "encoder_in_decoder": False,

@@ -69,6 +69,7 @@ class Driftwave(SpikeNetwork):
         nonconservative: bool,
         terms: int,
         innovations: bool,
+        latent_noise: float,
         transformer: bool,
         feedforward: int,
         encoder_in_decoder: bool,
@@ -78,6 +79,7 @@ class Driftwave(SpikeNetwork):
         self.sizes = sizes
         self.latents = latents
         self.innovations = innovations
+        self.latent_noise = latent_noise
         self.langevin = langevin
         self.encoder_in_decoder = encoder_in_decoder
         self.register_buffer("input_law", input_law)
@@ -148,8 +150,10 @@ class Driftwave(SpikeNetwork):
         path = baoab(position, velocity, innovation, force, friction)
         latent = torch.cat(path, -1).transpose(0, 1)
         features = latent
+        if self.training and self.latent_noise:
+            features = latent + self.latent_noise * torch.randn_like(latent)
         if self.encoder_in_decoder:
-            features = torch.cat([latent, _repeat_last(states, self.sizes.bins)], -1)
+            features = torch.cat([features, _repeat_last(states, self.sizes.bins)], -1)
         return Pass(self.readout(self.mixer(features)), latent, kl)
 
 

@@ -50,7 +50,8 @@ VARIANT_DEFAULTS: dict[str, dict[str, Any]] = {
         "hiding": "thinning",
         "hidden_share": 0.5,
         "kl_weight": 0.01,
-        "steps": 2400,
+        "dropout": 0.1,
+        "steps": 2000,
     },
     "released": {
         "latents": 32,
@@ -60,6 +61,7 @@ VARIANT_DEFAULTS: dict[str, dict[str, Any]] = {
         "hiding": "coordinated",
         "hidden_share": 0.5,
         "kl_weight": 0.1,
+        "dropout": 0.05,
         "steps": 900,
     },
 }
@@ -90,10 +92,10 @@ class Params(BaseModel):
         "of bins around each, or a bidirectional GRU, which sees the whole trial.",
     )
     hidden: int = Field(
-        64, ge=1, description="Width of the encoder: channels, or GRU units per direction."
+        48, ge=1, description="Width of the encoder: channels, or GRU units per direction."
     )
     encoder_layers: int = Field(
-        2, ge=0, description="Residual layers of the convolution encoder, 2, 4, 8 ... bins apart."
+        3, ge=0, description="Residual layers of the convolution encoder, 2, 4, 8 ... bins apart."
     )
     encoder_kernel: Literal[1, 3, 5, 7, 9] = Field(
         3, description="Bins that a layer of the convolution encoder reads."
@@ -140,6 +142,12 @@ class Params(BaseModel):
         "coordinated dropout (released).",
     )
     hidden_share: float | None = Field(None, gt=0, lt=1, description="Share hidden; .5 for both.")
+    latent_noise: float = Field(
+        0.3,
+        ge=0,
+        description="Standard deviation of noise added in training to the latents that the decoder "
+        "sees (driftwave).",
+    )
     kl_weight: float | None = Field(
         None,
         ge=0,
@@ -148,11 +156,15 @@ class Params(BaseModel):
     kl_warmup: float = Field(
         0.2, ge=0, le=1, description="Share of all steps over which the KL weight grows from 0."
     )
-    dropout: float = Field(
-        0.05, ge=0, lt=1, description="Dropout in training; off whenever rates are predicted."
+    dropout: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="Dropout in training, off whenever rates are predicted; .1 for driftwave, .05 "
+        "for released.",
     )
     steps: int | None = Field(
-        None, ge=1, description="Optimiser steps at most; 2400 for driftwave, 900 for released."
+        None, ge=1, description="Optimiser steps at most; 2000 for driftwave, 900 for released."
     )
     batch: int = Field(32, ge=1, description="Trials per step (paper 32 to 256).")
     learning_rate: float | None = Field(
@@ -190,6 +202,7 @@ class Resolved(Params):
     hiding: HidingKind = Field(description="How spikes are hidden.")
     hidden_share: float = Field(description="Share hidden.")
     kl_weight: float = Field(description="Weight of the KL.")
+    dropout: float = Field(description="Dropout in training.")
     steps: int = Field(description="Optimiser steps at most.")
     learning_rate: float = Field(description="Learning rate.")
     weight_decay: float = Field(description="Weight decay.")
@@ -261,6 +274,7 @@ def build(params: Resolved, sizes: Sizes, mean: Tensor, law: Tensor) -> Driftwav
         nonconservative=params.nonconservative,
         terms=params.potential_terms,
         innovations=params.innovations,
+        latent_noise=params.latent_noise,
         transformer=params.transformer,
         feedforward=params.feedforward,
         encoder_in_decoder=params.encoder_in_decoder,
