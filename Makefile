@@ -19,7 +19,7 @@ echo "         results/<session>/    recording, models, scores, decoding, manifo
 exit $$status
 endef
 
-.PHONY: help demo recordings test check schemas image clean
+.PHONY: help demo recordings paper test check schemas image clean
 
 help:  ## This list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## */\t/' | expand -t 14
@@ -29,6 +29,9 @@ demo: $(READY)  ## Simulate, ingest, fit, analyse, draw and report (a few minute
 
 recordings: $(READY)  ## The same for the real recordings in DATA (default ../shared/data)
 	@$(call run_workflow,--configfile config/recordings.yaml --config data_root=$(DATA))
+
+paper: $(READY)  ## LangevinFlow's tables and figures beside the baselines (about two hours)
+	@$(call run_workflow,--configfile config/paper/langevinflow.yaml)
 
 test: $(READY)  ## All tests
 	@$(VENV)/bin/python -c "import nlb_tools" 2> /dev/null \

@@ -35,3 +35,23 @@ rule all:
         lambda w: PLAN.targets(),
     message:
         "All results are made"
+
+
+# The paper's sessions and models are another configuration, so another workflow.
+localrules:
+    paper,
+
+
+rule paper:
+    input:
+        "config/paper/langevinflow.yaml",
+    threads: workflow.cores
+    params:
+        snakefile=workflow.main_snakefile,
+    message:
+        "Fit and compare what {input} lists; results/paper/summary.html tells what became of it"
+    shell:
+        "snakemake --snakefile {params.snakefile:q} --configfile {input:q} --cores {threads}"
+        " --keep-going || status=$?;"
+        " snakemake summary --snakefile {params.snakefile:q} --configfile {input:q} --cores 1;"
+        " exit ${{status:-0}}"

@@ -78,7 +78,7 @@ def load_lfads(path: Path) -> dict[str, np.ndarray]:
         trials = len(file["train_data"])
     # The file's rates are in its own unit; counts fix the factor.
     rates = rates * (counts[:trials].mean() / rates[:trials].mean())
-    split = np.array(["fit"] * trials + ["test"] * (len(counts) - trials))
+    split = np.array(["fit"] * trials + ["test"] * (len(counts) - trials), dtype="<U6")
     split[generator(0, "select").choice(trials, trials // 10, replace=False)] = "select"
     hidden = np.zeros(counts.shape[2], bool)
     hidden[generator(0, "held out").choice(hidden.size, hidden.size // 4, replace=False)] = True
@@ -201,6 +201,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("suite", choices=["targets", "quick", "baselines", "ablations", "table"])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--file", choices=list(FILES), help="this file only")
     parser.add_argument("--only", help="runs whose model name contains this")
     parser.add_argument("--out", type=Path, help="file that rows are added to and shown from")
     chosen = parser.parse_args()
@@ -210,6 +211,8 @@ def main() -> None:
     rows = []
     runs = [] if chosen.suite == "table" else wanted(chosen.suite)
     for file, name, plugin, params, task in runs:
+        if file != (chosen.file or file):
+            continue
         for seed in range(chosen.seeds) if (chosen.only or "") in name else ():
             with blas_threads(1):
                 row = run(folder, file, plugin, params, task, seed)

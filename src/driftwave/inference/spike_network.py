@@ -15,7 +15,7 @@ from driftwave.inference.dropout import Hidden, HidingKind, hide
 from driftwave.inference.elbo import poisson_nll
 
 VALIDATION_SAMPLES = 2
-CHUNK = 512
+CHUNK = 128
 
 
 class Pass(NamedTuple):
