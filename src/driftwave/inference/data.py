@@ -140,6 +140,7 @@ def rates_dataset(
     rate: np.ndarray,
     latent: np.ndarray,
     *,
+    rate_sd: np.ndarray | None = None,
     latent_sd: np.ndarray | None = None,
     curves: Mapping[str, np.ndarray] | None = None,
 ) -> xr.Dataset:
@@ -150,6 +151,8 @@ def rates_dataset(
     rate : ndarray (trial, time, unit)
         Hz, for all units and all bins, forward bins included.
     latent : ndarray (trial, time, latent)
+    rate_sd : ndarray (trial, time, unit), optional
+        Posterior standard deviation of the rate, Hz.
     latent_sd : ndarray (trial, time, latent), optional
         Posterior standard deviation.
     curves : mapping of name to ndarray (epoch,), optional
@@ -178,6 +181,9 @@ def rates_dataset(
         coords={name: coords[name] for name in ("trial", "time", "unit")},
         attrs={"bin_width": width},
     )
+    if rate_sd is not None:
+        spread = rate_sd.astype(np.float32)
+        dataset["rate_sd"] = (("trial", "time", "unit"), spread, {"units": "Hz"})
     if latent_sd is not None:
         dataset["latent_sd"] = (dims, latent_sd.astype(np.float32), {"units": "arbitrary"})
     for name, curve in (curves or {}).items():

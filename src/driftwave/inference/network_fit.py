@@ -17,6 +17,7 @@ from torch import Tensor
 from driftwave.inference.data import SpikeArrays, rates_dataset, spike_arrays
 from driftwave.inference.hidden import check_same_view
 from driftwave.inference.spike_network import (
+    Posterior,
     Sizes,
     SpikeNetwork,
     SpikeTask,
@@ -100,30 +101,42 @@ class NetworkFit:
         )
         return cls(params, sizes, arrays.held_in, seed, network, history, device)
 
-    def posterior(self, recording: xr.DataTree) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rate (trial, time, unit) in Hz; mean and sd of the latents (trial, time, latent)."""
+    @property
+    def of_log_rates(self) -> bool:
+        """Whether samples of the log rates are averaged, not samples of the rates."""
+        return False
+
+    def posterior(self, recording: xr.DataTree) -> Posterior:
+        """Mean and spread of rates (in Hz) and latents, from the visible counts alone."""
         arrays = spike_arrays(recording, self.NAME)
         check_same_view(recording, arrays, self.held_in, self.sizes.seen_bins, self.sizes.bins)
-        rate, mean, sd = posterior_average(
+        found = posterior_average(
             self.network,
             arrays.visible,
             samples=self.samples,
             seed=self.seed,
             device=self.device,
+            of_log_rates=self.of_log_rates,
         )
-        return rate / arrays.bin_width, mean, sd
+        width = arrays.bin_width
+        return found._replace(rate=found.rate / width, rate_sd=found.rate_sd / width)
 
-    def label(
-        self,
-        recording: xr.DataTree,
-        rate: np.ndarray,
-        latent: np.ndarray,
-        latent_sd: np.ndarray | None = None,
-    ) -> xr.Dataset:
-        """What was inferred as a Dataset, with the training curves and how training ended."""
+    def label(self, recording: xr.DataTree, found: Posterior) -> xr.Dataset:
+        """What was inferred as a Dataset, with the training curves and how training ended.
+
+        Spreads are left out where one sample was all there was.
+        """
         history = self.history
         curves = {name: np.array(getattr(history, name)) for name in CURVES}
-        dataset = rates_dataset(recording, rate, latent, latent_sd=latent_sd, curves=curves)
+        spread = self.samples > 1
+        dataset = rates_dataset(
+            recording,
+            found.rate,
+            found.latent,
+            rate_sd=found.rate_sd if spread else None,
+            latent_sd=found.latent_sd if spread else None,
+            curves=curves,
+        )
         dataset = dataset.assign_coords(epoch=np.arange(1, len(history.train_loss) + 1))
         for name in CURVES:
             dataset[name].attrs["units"] = "nats per bin and unit"

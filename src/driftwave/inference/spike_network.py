@@ -186,6 +186,22 @@ def sizes_of(arrays: SpikeArrays) -> Sizes:
     return Sizes(int(arrays.held_in.sum()), units, arrays.seen_bins, bins)
 
 
+class Posterior(NamedTuple):
+    """What a network infers, over posterior samples.
+
+    Attributes
+    ----------
+    rate, rate_sd : ndarray (trial, time, unit)
+        Expected count per bin, and the spread of it.
+    latent, latent_sd : ndarray (trial, time, latent)
+    """
+
+    rate: np.ndarray
+    rate_sd: np.ndarray
+    latent: np.ndarray
+    latent_sd: np.ndarray
+
+
 def posterior_average(
     network: SpikeNetwork,
     visible: np.ndarray,
@@ -194,8 +210,8 @@ def posterior_average(
     seed: int,
     device: str,
     of_log_rates: bool = False,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Average over posterior samples with a fixed seed; dropout is off.
+) -> Posterior:
+    """Mean and spread over posterior samples with a fixed seed; dropout is off.
 
     Parameters
     ----------
@@ -203,13 +219,6 @@ def posterior_average(
     samples : int
     of_log_rates : bool
         Average log rates instead of rates.
-
-    Returns
-    -------
-    rate : ndarray (trial, time, unit)
-        Expected counts per bin.
-    mean, sd : ndarray (trial, time, latent)
-        Of the latents.
     """
     network.eval()
     words = int(generator(seed, "posterior samples").integers(2**62))
@@ -219,8 +228,7 @@ def posterior_average(
         for chunk in torch.from_numpy(np.ascontiguousarray(visible)).split(CHUNK):
             encoded = network.encode(chunk.to(device))
             parts.append(_average(network, encoded, len(chunk), samples, drawn, of_log_rates))
-    rate, mean, sd = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
-    return rate, mean, sd
+    return Posterior(*(torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True)))
 
 
 def _average(
@@ -230,13 +238,32 @@ def _average(
     samples: int,
     drawn: torch.Generator,
     of_log_rates: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    rate, first, second = torch.zeros(3, device=drawn.device).unbind()
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    rates, latents = _Moments(), _Moments()
     for _ in range(samples):
         out = network.decode(encoded, network.noise(trials, drawn))
-        rate = rate + (out.log_rate if of_log_rates else out.log_rate.exp())
-        first = first + out.latent
-        second = second + out.latent**2
-    rate, mean = rate / samples, first / samples
-    variance = (second / samples - mean**2).clamp_min(0.0)
-    return rate.exp() if of_log_rates else rate, mean, variance.sqrt()
+        rates.add(out.log_rate if of_log_rates else out.log_rate.exp())
+        latents.add(out.latent)
+    rate, rate_sd = rates.mean_and_sd()
+    if of_log_rates:
+        rate = rate.exp()
+        rate_sd = rate * rate_sd  # to first order
+    return rate, rate_sd, *latents.mean_and_sd()
+
+
+class _Moments:
+    """Running mean and sum of squares, without the cancellation of a difference of squares."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: Tensor | float = 0.0
+        self.squares: Tensor | float = 0.0
+
+    def add(self, value: Tensor) -> None:
+        self.count += 1
+        step = value - self.mean
+        self.mean = self.mean + step / self.count
+        self.squares = self.squares + step * (value - self.mean)
+
+    def mean_and_sd(self) -> tuple[Tensor, Tensor]:
+        return torch.as_tensor(self.mean), torch.as_tensor(self.squares / self.count).sqrt()

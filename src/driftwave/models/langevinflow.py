@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
-from driftwave.inference.data import SpikeArrays, rates_dataset, spike_arrays
+from driftwave.inference.data import SpikeArrays
 from driftwave.inference.dropout import HidingKind
 from driftwave.inference.encoders import EncoderKind
-from driftwave.inference.hidden import check_same_view
 from driftwave.inference.langevin import CHANNELS, PotentialKind
 from driftwave.inference.langevin_modes import describe
 from driftwave.inference.langevin_networks import Driftwave, Released
-from driftwave.inference.spike_network import (
-    Objective,
-    Sizes,
-    SpikeTask,
-    input_law,
-    log_mean_count,
-    posterior_average,
-    sizes_of,
-)
-from driftwave.inference.training import History, Schedule, seeded, train
+from driftwave.inference.network_fit import NetworkFit
+from driftwave.inference.spike_network import Objective, Sizes, SpikeNetwork, SpikeTask
+from driftwave.inference.training import Schedule
 
 PAPER = "Song, Keller, Yue, Perona and Welling 2025, arXiv 2507.11531"
 OBSERVES = "spikes"
@@ -66,7 +54,6 @@ VARIANT_DEFAULTS: dict[str, dict[str, Any]] = {
     },
 }
 SAVE_EVERY = 10
-CURVES = ("train_loss", "valid_loss")
 
 
 class Params(BaseModel):
@@ -224,24 +211,14 @@ def fit(
     ``NLL + weight * KL`` in nats per trial, divided by bins x units. The weights kept are those
     with the lowest validation NLL of spikes that the encoder has not seen.
     """
-    chosen = params.resolved()
-    arrays = spike_arrays(recording, "langevinflow")
-    sizes = sizes_of(arrays)
-    with seeded(seed, "langevinflow weights", device):
-        network = build(chosen, sizes, log_mean_count(arrays), input_law(arrays)).to(device)
-    task = SpikeTask(network, arrays, objective(chosen), seed, device)
-    history = train(
-        network,
-        loss=task.loss,
-        validate=task.validate,
-        trials=int(arrays.train.sum()),
-        schedule=_schedule(chosen),
+    return Fit.train(
+        recording,
+        params.resolved(),
         seed=seed,
-        label=progress,
+        device=device,
+        progress=progress,
         checkpoint=checkpoint,
-        key=_key(chosen, arrays, seed),
     )
-    return Fit(chosen, sizes, arrays.held_in, seed, network, history, device)
 
 
 def build(params: Resolved, sizes: Sizes, mean: Tensor, law: Tensor) -> Driftwave | Released:
@@ -310,94 +287,51 @@ def _schedule(params: Resolved) -> Schedule:
     )
 
 
-def _key(params: Resolved, arrays: SpikeArrays, seed: int) -> str:
-    """Digest of all that decides the fit: parameters, seed and the trials it may use."""
-    digest = hashlib.sha256(f"{params.model_dump_json()} {seed} {arrays.seen_bins}".encode())
-    for part in (arrays.held_in, arrays.counts[arrays.train], arrays.counts[arrays.valid]):
-        digest.update(np.ascontiguousarray(part).tobytes())
-    return digest.hexdigest()
-
-
-@dataclass
-class Fit:
+class Fit(NetworkFit):
     """A fitted LangevinFlow."""
 
+    NAME = "langevinflow"
+    PARAMS = Resolved
     params: Resolved
-    sizes: Sizes
-    held_in: np.ndarray
-    seed: int
     network: Driftwave | Released
-    history: History = field(default_factory=History)
-    device: str = "cpu"
+
+    build = staticmethod(build)
+    schedule = staticmethod(_schedule)
+
+    @staticmethod
+    def task(
+        params: Resolved, network: SpikeNetwork, arrays: SpikeArrays, seed: int, device: str
+    ) -> SpikeTask:
+        """Loss and validation."""
+        return SpikeTask(network, arrays, objective(params), seed, device)
+
+    @property
+    def samples(self) -> int:
+        """Posterior samples averaged when rates are predicted."""
+        return self.params.samples
+
+    @property
+    def of_log_rates(self) -> bool:
+        """The released variant averages log rates, as its reference does."""
+        return self.params.variant == "released"
 
     def infer(self, recording: xr.DataTree) -> xr.Dataset:
         """Rates (Hz) and latents of every trial from held-in units and seen bins alone.
 
         ``latent`` (trial, time, latent) holds positions, then velocities (coordinate ``part``), on
-        a lattice of ``channel`` x ``site``; ``latent_sd`` is the spread over posterior samples.
-        Couplings and modes are those of :func:`driftwave.inference.langevin_modes.describe`.
-        Driftwave averages the rates of the samples, released their log rates, as its reference.
+        a lattice of ``channel`` x ``site``; ``rate_sd`` and ``latent_sd`` are the spread over
+        posterior samples. Couplings and modes are those of
+        :func:`driftwave.inference.langevin_modes.describe`.
         """
-        arrays = spike_arrays(recording, "langevinflow")
-        check_same_view(recording, arrays, self.held_in, self.sizes.seen_bins, self.sizes.bins)
-        rate, mean, sd = posterior_average(
-            self.network,
-            arrays.visible,
-            samples=self.params.samples,
-            seed=self.seed,
-            device=self.device,
-            of_log_rates=self.params.variant == "released",
-        )
-        curves = {name: np.array(getattr(self.history, name)) for name in CURVES}
-        dataset = rates_dataset(
-            recording, rate / arrays.bin_width, mean, latent_sd=sd, curves=curves
-        )
-        return self._label(dataset)
-
-    def _label(self, dataset: xr.Dataset) -> xr.Dataset:
+        dataset = self.label(recording, self.posterior(recording))
         latents = self.network.latents
         index = np.arange(2 * latents)
         sites = latents // CHANNELS
-        history = self.history
         dataset = dataset.assign_coords(
             part=("latent", np.where(index < latents, "position", "velocity")),
             channel=("latent", index % latents // sites),
             site=("latent", index % sites),
-            epoch=np.arange(1, len(history.train_loss) + 1),
         )
         # The potential's couplings and modes, about the states inferred.
         modes = describe(self.network, dataset["latent"].values, dataset.attrs["bin_width"])
-        dataset = dataset.merge(modes, combine_attrs="no_conflicts")
-        for name in CURVES:
-            dataset[name].attrs["units"] = "nats per bin and unit"
-        dataset.attrs.update(
-            best_epoch=history.best_epoch + 1,
-            training_ended=history.ended,
-            step_backs=history.step_backs,
-            training_notes="; ".join(history.notes),
-        )
-        return dataset
-
-    def save(self, folder: Path) -> None:
-        """Write ``weights.pt`` and ``params.json`` into an existing folder."""
-        torch.save(self.network.state_dict(), folder / "weights.pt")
-        content = {
-            "params": self.params.model_dump(),
-            "sizes": self.sizes._asdict(),
-            "held_in": self.held_in.tolist(),
-            "seed": self.seed,
-            "history": asdict(self.history),
-        }
-        (folder / "params.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
-
-    @classmethod
-    def load(cls, folder: Path) -> Fit:
-        """Read what :meth:`save` wrote, onto the CPU."""
-        content = json.loads((folder / "params.json").read_text(encoding="utf-8"))
-        params, sizes = Resolved(**content["params"]), Sizes(**content["sizes"])
-        network = build(params, sizes, torch.zeros(sizes.units_out), torch.ones(2, sizes.units_in))
-        weights = torch.load(folder / "weights.pt", map_location="cpu", weights_only=True)
-        network.load_state_dict(weights)
-        held_in = np.array(content["held_in"], dtype=bool)
-        history = History(**content["history"])
-        return cls(params, sizes, held_in, content["seed"], network, history)
+        return dataset.merge(modes, combine_attrs="no_conflicts")

@@ -153,9 +153,10 @@ class Fit(NetworkFit):
         controller's inputs; in forward bins both follow draws of the inputs' prior. The spread
         over posterior samples is in ``latent_sd`` and ``inferred_input_sd``.
         """
-        rate, mean, sd = self.posterior(recording)
-        count = self.params.factors
-        dataset = self.label(recording, rate, mean[..., :count], sd[..., :count])
+        found = self.posterior(recording)
+        mean, sd, count = found.latent, found.latent_sd, self.params.factors
+        factors = found._replace(latent=mean[..., :count], latent_sd=sd[..., :count])
+        dataset = self.label(recording, factors)
         if not self.params.inputs:
             return dataset
         dims = ("trial", "time", "input")

@@ -133,8 +133,7 @@ class Fit(NetworkFit):
 
     def infer(self, recording: xr.DataTree) -> xr.Dataset:
         """Rates (Hz) and the last layer's output of every trial from visible counts alone."""
-        rate, latent, _ = self.posterior(recording)
-        return self.label(recording, rate, latent)
+        return self.label(recording, self.posterior(recording))
 
 
 def fit(
