@@ -16,6 +16,7 @@ from driftwave.inference.data import spike_arrays
 from driftwave.inference.spike_network import SpikeTask
 from driftwave.models import langevinflow
 from driftwave.models.langevinflow import Fit, Params
+from network_cases import assert_same_fit, killed_and_resumed
 
 SMALL = {
     "driftwave": Params(latents=8, hidden=16, feedforward=32, steps=32, samples=4),
@@ -173,23 +174,10 @@ def test_saved_fit_gives_the_same_rates(
 def test_killed_fit_resumes_to_the_same_weights(
     fit: Fit, variant: str, recording: xr.DataTree, tmp_path: Path, monkeypatch
 ):
-    validate, calls = SpikeTask.validate, []
-
-    def interrupted(self: SpikeTask) -> torch.Tensor:
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return validate(self)
-
-    monkeypatch.setattr(langevinflow, "SAVE_EVERY", 1)
-    with monkeypatch.context() as patch:
-        patch.setattr(SpikeTask, "validate", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            fitted(recording, SMALL[variant], checkpoint=tmp_path)
-    resumed = fitted(recording, SMALL[variant], checkpoint=tmp_path)
-    assert len(calls) == 2
-    assert resumed.history == fit.history
-    assert same_weights(resumed, fit)
+    resumed = killed_and_resumed(
+        langevinflow, lambda: fitted(recording, SMALL[variant], checkpoint=tmp_path), monkeypatch
+    )
+    assert_same_fit(resumed, fit)
 
 
 def test_validation_spikes_are_hidden_from_the_encoder(recording: xr.DataTree, fit: Fit):

@@ -19,7 +19,6 @@ from driftwave.inference.elbo import gaussian_kl
 from driftwave.inference.lfads_network import AutoregressivePrior
 from driftwave.inference.lfads_recursion import Bidirectional, controlled_scan, gru_scan
 from driftwave.inference.spike_network import (
-    SpikeTask,
     input_law,
     log_mean_count,
     sizes_of,
@@ -27,6 +26,7 @@ from driftwave.inference.spike_network import (
 from driftwave.models import lfads, smoothing
 from driftwave.models.lfads import Fit, Params
 from driftwave.scores.bits_per_spike import expected_bits_per_spike
+from network_cases import assert_same_fit, killed_and_resumed
 
 SMALL = Params(
     generator=16, factors=4, inputs=2, controller=8, encoder=8, initial=6, steps=32, samples=3
@@ -311,23 +311,8 @@ def test_dropout_is_off_when_rates_are_predicted(fit: Fit, recording: xr.DataTre
 def test_killed_fit_resumes_to_the_same_weights(
     fit: Fit, recording: xr.DataTree, tmp_path: Path, monkeypatch
 ):
-    validate, calls = SpikeTask.validate, []
-
-    def interrupted(self: SpikeTask) -> torch.Tensor:
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return validate(self)
-
-    monkeypatch.setattr(lfads, "SAVE_EVERY", 1)
-    with monkeypatch.context() as patch:
-        patch.setattr(SpikeTask, "validate", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            fitted(recording, checkpoint=tmp_path)
-    resumed = fitted(recording, checkpoint=tmp_path)
-    assert resumed.history == fit.history
-    for ours, theirs in zip(resumed.network.parameters(), fit.network.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
+    resumed = killed_and_resumed(lfads, lambda: fitted(recording, checkpoint=tmp_path), monkeypatch)
+    assert_same_fit(resumed, fit)
 
 
 def test_a_fixed_prior_stays(recording: xr.DataTree):

@@ -15,7 +15,6 @@ from driftwave.compute import blas_threads
 from driftwave.inference.data import spike_arrays
 from driftwave.inference.ndt_network import Masking, NDTTask
 from driftwave.inference.spike_network import (
-    SpikeTask,
     input_law,
     log_mean_count,
     sizes_of,
@@ -23,6 +22,7 @@ from driftwave.inference.spike_network import (
 from driftwave.models import ndt, smoothing
 from driftwave.models.ndt import Fit, Params
 from driftwave.scores.bits_per_spike import expected_bits_per_spike
+from network_cases import assert_same_fit, killed_and_resumed
 
 SMALL = Params(width=8, feedforward=16, layers=2, steps=32, warmup=4)
 
@@ -202,23 +202,8 @@ def test_dropout_is_off_when_rates_are_predicted(fit: Fit, recording: xr.DataTre
 def test_killed_fit_resumes_to_the_same_weights(
     fit: Fit, recording: xr.DataTree, tmp_path: Path, monkeypatch
 ):
-    validate, calls = SpikeTask.validate, []
-
-    def interrupted(self: SpikeTask) -> torch.Tensor:
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return validate(self)
-
-    monkeypatch.setattr(ndt, "SAVE_EVERY", 1)
-    with monkeypatch.context() as patch:
-        patch.setattr(SpikeTask, "validate", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            fitted(recording, checkpoint=tmp_path)
-    resumed = fitted(recording, checkpoint=tmp_path)
-    assert resumed.history == fit.history
-    for ours, theirs in zip(resumed.network.parameters(), fit.network.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
+    resumed = killed_and_resumed(ndt, lambda: fitted(recording, checkpoint=tmp_path), monkeypatch)
+    assert_same_fit(resumed, fit)
 
 
 @pytest.mark.parametrize("wrong", [{"width": 9}, {"mask_share": 0.0}, {"masking": "units"}])
