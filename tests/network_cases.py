@@ -11,6 +11,25 @@ import torch
 
 from driftwave.inference.spike_network import SpikeTask
 
+# The smallest Driftwave network with all its parts.
+SMALL_DRIFTWAVE: dict[str, Any] = {
+    "latents": 8,
+    "encoder": "convolution",
+    "hidden": 4,
+    "encoder_layers": 1,
+    "encoder_kernel": 3,
+    "langevin": True,
+    "potential": "learned",
+    "nonconservative": False,
+    "terms": 6,
+    "innovations": True,
+    "latent_noise": 0.0,
+    "transformer": False,
+    "feedforward": 8,
+    "encoder_in_decoder": False,
+    "dropout": 0.0,
+}
+
 
 def killed_and_resumed(
     module: ModuleType, refit: Callable[[], Any], monkeypatch: pytest.MonkeyPatch

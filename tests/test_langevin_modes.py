@@ -13,6 +13,7 @@ from driftwave.inference.langevin import baoab, released_gradient, released_recu
 from driftwave.inference.langevin_modes import baoab_step, describe, linearise, modes
 from driftwave.inference.langevin_networks import FRICTION, Driftwave, Released
 from driftwave.inference.spike_network import Sizes
+from network_cases import SMALL_DRIFTWAVE
 
 SIZES = Sizes(units_in=5, units_out=6, seen_bins=8, bins=10)
 WIDTH = 0.02
@@ -21,23 +22,7 @@ LATENTS = 8
 
 def driftwave(**options: Any) -> Driftwave:
     torch.manual_seed(0)
-    chosen = {
-        "latents": LATENTS,
-        "encoder": "convolution",
-        "hidden": 4,
-        "encoder_layers": 1,
-        "encoder_kernel": 3,
-        "langevin": True,
-        "potential": "learned",
-        "nonconservative": False,
-        "terms": 6,
-        "innovations": True,
-        "latent_noise": 0.0,
-        "transformer": False,
-        "feedforward": 8,
-        "encoder_in_decoder": False,
-        "dropout": 0.0,
-    } | options
+    chosen = SMALL_DRIFTWAVE | {"latents": LATENTS} | options
     return Driftwave(SIZES, torch.zeros(6), torch.ones(2, 5), **chosen)
 
 

@@ -24,28 +24,13 @@ from driftwave.inference.langevin import (
 from driftwave.inference.langevin_networks import Driftwave, Released
 from driftwave.inference.spike_network import Sizes
 from driftwave.models.langevinflow import Params
+from network_cases import SMALL_DRIFTWAVE
 
 SIZES = Sizes(units_in=5, units_out=7, seen_bins=9, bins=12)
 
 
 def informed(**changes) -> Driftwave:
-    options = {
-        "latents": 8,
-        "encoder": "convolution",
-        "hidden": 6,
-        "encoder_layers": 1,
-        "encoder_kernel": 3,
-        "langevin": True,
-        "potential": "learned",
-        "nonconservative": False,
-        "terms": 12,
-        "innovations": True,
-        "latent_noise": 0.0,
-        "transformer": True,
-        "feedforward": 16,
-        "encoder_in_decoder": False,
-        "dropout": 0.0,
-    }
+    options = SMALL_DRIFTWAVE | {"hidden": 6, "terms": 12, "transformer": True, "feedforward": 16}
     law = torch.tensor([[0.7], [0.8]]).expand(2, SIZES.units_in)
     torch.manual_seed(0)
     return Driftwave(SIZES, torch.full((7,), -1.0), law, **(options | changes))

@@ -29,6 +29,7 @@ from driftwave.inference.langevin_networks import Driftwave
 from driftwave.inference.spike_network import Sizes
 from driftwave.waves.lattice import analyse_lattice
 from driftwave.workflow_plan import Plan
+from network_cases import SMALL_DRIFTWAVE
 
 
 def latents(recording: xr.DataTree, scale: float) -> xr.Dataset:
@@ -103,18 +104,7 @@ LATENTS = 8
 def langevin(recording: xr.DataTree, **options: Any) -> xr.Dataset:
     """What an untrained Driftwave gives for random latents on 4 channels x 2 sites."""
     torch.manual_seed(0)
-    settings = {
-        "latents": LATENTS,
-        "hidden": 4,
-        "potential": "learned",
-        "nonconservative": False,
-        "terms": 6,
-        "innovations": True,
-        "transformer": False,
-        "feedforward": 8,
-        "encoder_in_decoder": False,
-        "dropout": 0.0,
-    } | options
+    settings = SMALL_DRIFTWAVE | {"latents": LATENTS} | options
     network = Driftwave(Sizes(9, 12, 25, 30), torch.zeros(12), torch.ones(2, 9), **settings)
     state = recording["truth/state"].values
     mixed = state @ np.random.default_rng(0).normal(size=(4, 2 * LATENTS))
