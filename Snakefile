@@ -45,13 +45,15 @@ localrules:
 rule paper:
     input:
         "config/paper/langevinflow.yaml",
+    log:
+        "results/paper/logs/paper.log",
     threads: workflow.cores
     params:
         snakefile=workflow.main_snakefile,
     message:
         "Fit and compare what {input} lists; results/paper/summary.html tells what became of it"
     shell:
-        "snakemake --snakefile {params.snakefile:q} --configfile {input:q} --cores {threads}"
+        "( snakemake --snakefile {params.snakefile:q} --configfile {input:q} --cores {threads}"
         " --keep-going || status=$?;"
         " snakemake summary --snakefile {params.snakefile:q} --configfile {input:q} --cores 1;"
-        " exit ${{status:-0}}"
+        " exit ${{status:-0}} ) 2>&1 | tee {log:q}"
