@@ -163,7 +163,8 @@ def test_a_killed_writer_leaves_no_half_store(tmp_path: Path, earlier: bool) -> 
         [sys.executable, "-c", _SLOW_WRITER, str(target)], stdout=subprocess.PIPE, text=True
     )
     assert writer.stdout is not None
-    assert writer.stdout.readline().strip() == "writing"
+    # Two of dask's threads may print at once.
+    assert writer.stdout.readline().startswith("writing")
     writer.send_signal(signal.SIGKILL)
     writer.wait()
     writer.stdout.close()
