@@ -718,9 +718,10 @@ def test_a_killed_search_goes_on_where_it_was(project: Project) -> None:
     project.snakemake("--unlock", "--configfile", "results/lorenz/search/toy/config.yaml")
     best = run(project)
     assert done_in(folder / "rung0") | done == done_in(folder / "rung0")
-    resumed = [p.read_text() for p in sorted(folder.glob("rung0/*/fit/resumed.txt"))]
-    assert resumed[:2] == ["False", "False"]
-    assert "True" in resumed
+    resumed = {p.parts[-3]: p.read_text() for p in folder.glob("rung0/*/fit/resumed.txt")}
+    # Which trials were through when the run was killed depends on the machine.
+    assert {resumed[result.parent.name] for result in done} == {"False"}
+    assert "True" in resumed.values()
     table = pd.read_csv(folder / "trials.tsv", sep="\t")
     assert list(table.groupby("rung").size()) == [5, 2]
     assert table["why"].isna().all()
