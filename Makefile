@@ -5,17 +5,18 @@ LOCK := envs/requirements.lock.txt
 READY := $(VENV)/.driftwave
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
+# run_workflow: options of snakemake, folder of the results (as the configuration says).
 # Snakemake ends in an error if any job failed; the summary and the report are made all the same,
 # and the error is passed on at the end.
 # Targets stand before the options in $(1): --config would take them for values.
 define run_workflow
 status=0; snakemake $(1) || status=$$?; \
 snakemake summary --forcerun summary --quiet host progress rules reason $(1) || exit 1; \
-snakemake made --report results/report.html $(1) > results/logs/report.txt 2>&1 \
-  || { cat results/logs/report.txt; exit 1; }; \
-echo; echo "Look at  results/report.html   every figure and table, in a browser"; \
-echo "         results/summary.tsv   what became of each job"; \
-echo "         results/<session>/    recording, models, scores, decoding, manifold, waves, figures"; \
+snakemake made --report $(2)/report.html $(1) > $(2)/logs/report.txt 2>&1 \
+  || { cat $(2)/logs/report.txt; exit 1; }; \
+echo; echo "Look at  $(2)/report.html   every figure and table, in a browser"; \
+echo "         $(2)/summary.tsv   what became of each job"; \
+echo "         $(2)/<session>/    recording, models, scores, decoding, manifold, waves, figures"; \
 exit $$status
 endef
 
@@ -25,13 +26,13 @@ help:  ## This list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## */\t/' | expand -t 14
 
 demo: $(READY)  ## Simulate, ingest, fit, analyse, draw and report (a few minutes)
-	@$(call run_workflow)
+	@$(call run_workflow,,results)
 
 recordings: $(READY)  ## The same for the real recordings in DATA (default ../shared/data)
-	@$(call run_workflow,--configfile config/recordings.yaml --config data_root=$(DATA))
+	@$(call run_workflow,--configfile config/recordings.yaml --config data_root=$(DATA),results)
 
 paper: $(READY)  ## LangevinFlow's tables and figures beside the baselines (about two hours)
-	@$(call run_workflow,--configfile config/paper/langevinflow.yaml)
+	@$(call run_workflow,--configfile config/paper/langevinflow.yaml,results/paper)
 
 test: $(READY)  ## All tests
 	@$(VENV)/bin/python -c "import nlb_tools" 2> /dev/null \
