@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from driftwave.config import SplitLayout
 from driftwave.errors import InputError
 from driftwave.ingest import intervals
 from driftwave.ingest.file import NwbFile
 from driftwave.ingest.split import split_trials
+from driftwave.layout import SplitLayout
 
 FILE = NwbFile(Path("f.nwb"), nwbfile=SimpleNamespace(), h5=SimpleNamespace())  # type: ignore[arg-type]
 

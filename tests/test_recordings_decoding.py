@@ -13,9 +13,10 @@ import pytest
 import xarray as xr
 
 from conftest import ROOT
-from driftwave.config import WindowsLayout, load_layout
+from driftwave.config import load_layout
 from driftwave.decoding import ridge
 from driftwave.ingest.nwb import open_nwb, read_recording
+from driftwave.layout import WindowsLayout
 
 pytestmark = pytest.mark.recording
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from driftwave.config import Config, Layout, Session
+from driftwave.config import Config, Session
+from driftwave.layout import Layout
 from driftwave.store import write_text
 
 SCHEMAS: dict[str, type[BaseModel]] = {"config": Config, "session": Session, "layout": Layout}

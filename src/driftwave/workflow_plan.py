@@ -17,7 +17,6 @@ from driftwave import registry
 from driftwave.config import (
     AnalysisConfig,
     Config,
-    Layout,
     Session,
     find_layout,
     load_layout,
@@ -25,6 +24,7 @@ from driftwave.config import (
     parse_config,
 )
 from driftwave.fingerprint import fingerprint
+from driftwave.layout import Layout
 from driftwave.seeds import Member, ensemble_of, members_of
 
 RECORDING = "recording"  # the source that is the recording itself, not a model

@@ -1,5 +1,5 @@
 # The plan (which jobs each session needs) and what every rule shares.
-from driftwave.config import NAME_PATTERN
+from driftwave.strict import NAME_PATTERN
 from pathlib import Path
 
 from driftwave.errors import DriftwaveError

@@ -226,7 +226,8 @@ def posterior_average(
     parts = []
     with torch.no_grad():
         for chunk in torch.from_numpy(np.ascontiguousarray(visible)).split(CHUNK):
-            encoded = network.encode(chunk.to(device))
+            # A copy is aligned as torch has it: how numpy's memory lies can change rounding.
+            encoded = network.encode(chunk.clone().to(device))
             parts.append(_average(network, encoded, len(chunk), samples, drawn, of_log_rates))
     return Posterior(*(torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True)))
 

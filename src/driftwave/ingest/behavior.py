@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from driftwave.config import BehaviorLayout
 from driftwave.ingest.file import NwbFile
 from driftwave.ingest.motion import along_track, velocity
 from driftwave.ingest.series import times_of, values_of
+from driftwave.layout import BehaviorLayout
 
 # Missing samples up to this long (s), or two and a half sampling intervals, are bridged.
 LONGEST_BRIDGE = 0.25

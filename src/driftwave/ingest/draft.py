@@ -10,12 +10,13 @@ import pandas as pd
 import pynwb
 import yaml
 
-from driftwave.config import PositionsLayout, parse_layout
+from driftwave.config import parse_layout
 from driftwave.ingest.electrodes import positions_mm
 from driftwave.ingest.file import NwbFile
 from driftwave.ingest.series import length
 from driftwave.ingest.split import SPELLINGS
 from driftwave.ingest.tables import table_frame
+from driftwave.layout import PositionsLayout
 
 _BIN_WIDTH = 0.02
 _MOST_CONDITIONS = 64

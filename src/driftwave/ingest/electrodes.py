@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from driftwave.config import FieldLayout, PositionsLayout
 from driftwave.ingest.file import NwbFile
 from driftwave.ingest.tables import column, flags
+from driftwave.layout import FieldLayout, PositionsLayout
 
 _MILLIMETRES = {"m": 1e3, "mm": 1.0, "um": 1e-3}
 

@@ -12,12 +12,12 @@ import pynwb
 import xarray as xr
 from scipy import signal
 
-from driftwave.config import FieldLayout
 from driftwave.ingest.electrodes import check_positions, marked_good, positions_mm
 from driftwave.ingest.file import NwbFile
 from driftwave.ingest.quality import signal_faults
 from driftwave.ingest.series import SampleRange, sample_range
 from driftwave.ingest.tables import column, table_frame
+from driftwave.layout import FieldLayout
 
 _READ_BYTES = 32_000_000
 # Pass band to 0.4 and stop band from 0.5 of the rate that remains, 60 dB down.

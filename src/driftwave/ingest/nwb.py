@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from driftwave.config import Layout
 from driftwave.ingest.behavior import behavior_groups
 from driftwave.ingest.field import FieldSource, field_group, field_source
 from driftwave.ingest.file import NwbFile, open_nwb
@@ -22,6 +21,7 @@ from driftwave.ingest.trials import (
 )
 from driftwave.ingest.truth import truth_group
 from driftwave.ingest.units import SpikeSource, SpikeTimes, held_out, read_spikes, unit_positions
+from driftwave.layout import Layout
 from driftwave.recording import SCHEMA_VERSION, check_recording
 
 __all__ = ["NwbFile", "open_nwb", "read_recording"]

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from driftwave.compute import generator
-from driftwave.config import SplitLayout
 from driftwave.ingest.file import NwbFile
 from driftwave.ingest.tables import column
+from driftwave.layout import SplitLayout
 
 _NAMES = ("train", "valid", "test")
 SPELLINGS = {

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from driftwave.config import Layout, StimulusLayout, TrialsLayout, WindowsLayout
 from driftwave.errors import InputError
 from driftwave.ingest.file import NwbFile
 from driftwave.ingest.intervals import covered
 from driftwave.ingest.tables import column, matching, table_frame
+from driftwave.layout import Layout, StimulusLayout, TrialsLayout, WindowsLayout
 
 _OWN_NAMES = ("split", "condition", "start", "stop")
 

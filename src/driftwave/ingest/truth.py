@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from driftwave.config import TruthLayout
 from driftwave.ingest.file import NwbFile
 from driftwave.ingest.series import times_of, values_of
 from driftwave.ingest.tables import column, table_frame
+from driftwave.layout import TruthLayout
 
 _WAVE_UNITS = {
     "kind": "planar | radial | rotating",

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from driftwave.compute import generator
-from driftwave.config import Layout, PositionsLayout, SpikesLayout
 from driftwave.ingest import intervals
 from driftwave.ingest.binning import bin_spikes, rebin_counts, spikes_per_bin
 from driftwave.ingest.electrodes import positions_mm
 from driftwave.ingest.file import NwbFile
 from driftwave.ingest.series import sample_range
 from driftwave.ingest.tables import column, flags, matching, table_frame
+from driftwave.layout import Layout, PositionsLayout, SpikesLayout
 
 _NO_FACTS = ("spike_times", "obs_intervals", "waveforms", "electrodes", "electrode_group")
 

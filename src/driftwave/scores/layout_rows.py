@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from driftwave.config import ProducedIntervalLayout, PsthLayout, VelocityLayout
 from driftwave.errors import InputError
+from driftwave.layout import ProducedIntervalLayout, PsthLayout, VelocityLayout
 from driftwave.recording import forward_bins, trial_mask
 from driftwave.scores.produced_interval import interval_sums, speeds
 from driftwave.scores.psth import psth_of, psth_sums

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from driftwave.config import ScoresLayout
 from driftwave.errors import InputError
+from driftwave.layout import ScoresLayout
 from driftwave.recording import forward_bins, require
 
 
