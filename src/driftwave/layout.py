@@ -1,0 +1,268 @@
+"""The schema of layouts: where a lab's NWB files keep what, and how it is cut and binned."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from driftwave.strict import Name, Strict
+
+
+class PositionsLayout(Strict):
+    """Electrode positions."""
+
+    x: str = "rel_x"
+    y: str = "rel_y"
+    z: str | None = None
+    unit: Literal["m", "mm", "um"] = "um"
+
+
+class SpikesLayout(Strict):
+    """Where spikes come from."""
+
+    source: str = Field(
+        "units",
+        description="'units' for the Units table, else the path of a TimeSeries of counts.",
+    )
+    where: str | None = Field(
+        None, description="pandas query on the units table, e.g. \"location == 'ADN'\"."
+    )
+    region: str | None = Field(None, description="Units column that names the brain region.")
+    held_out: float | str = Field(
+        0.0,
+        description="Share of units a model may not see at evaluation, or a boolean units column.",
+    )
+    min_rate: float = Field(0.0, ge=0, description="Units below this mean rate (Hz) are left out.")
+    positions: PositionsLayout | None = Field(
+        None,
+        description="Electrode columns that place the units; default those of `field`, if any.",
+    )
+
+
+class TrialsLayout(Strict):
+    """Trials cut from an interval table."""
+
+    table: str = Field("trials", description="'trials' or 'intervals/NAME'.")
+    align: str = Field("start_time", description="Column with the alignment event, s.")
+    window: tuple[float, float] = Field(
+        description="Start and stop relative to the alignment event, s."
+    )
+    where: str | None = Field(None, description="pandas query on the trials table.")
+    condition: list[str] = Field(
+        default_factory=list, description="Columns whose combinations are the conditions."
+    )
+    on_grid: bool = Field(
+        False,
+        description="Start each trial at the next whole multiple of the bin width on the session's "
+        "clock, as the Neural Latents Benchmark does, instead of at the event itself.",
+    )
+
+    @field_validator("window")
+    @classmethod
+    def _ordered(cls, window: tuple[float, float]) -> tuple[float, float]:
+        if window[1] <= window[0]:
+            raise ValueError("window must stop after it starts")
+        return window
+
+
+class WindowsLayout(Strict):
+    """A continuous recording cut into abutting windows, which then serve as trials."""
+
+    length: float = Field(gt=0, description="Window length, s.")
+    start: float | None = Field(None, description="First time used, s; default the first sample.")
+    stop: float | None = Field(None, description="Last time used, s; default the last sample.")
+
+
+class BehaviorLayout(Strict):
+    """One behavioural variable, resampled (anti-aliased) to the bins."""
+
+    name: Name
+    series: str = Field(description="Path of the TimeSeries in the file.")
+    columns: list[int] | None = Field(None, description="Columns used; default all.")
+    labels: list[str] | None = Field(None, description="One name per column, e.g. [x, y].")
+    kind: Literal["continuous", "circular"] = "continuous"
+    lag: float = Field(
+        0.0, description="Behaviour is read this long (s) after the bin: neural activity leads."
+    )
+    at: Literal["centre", "start"] = Field(
+        "centre", description="Moment of a bin, plus the lag, that the behaviour is read at."
+    )
+    unit: str | None = Field(None, description="Unit, where the file leaves it empty.")
+    track: list[tuple[float, float]] | None = Field(
+        None,
+        min_length=2,
+        description="Corners of a track, in the series' unit: a position (x, y) becomes the "
+        "distance along the track of the nearest point on it.",
+    )
+    derivative: Literal["velocity", "speed"] | None = Field(
+        None, description="Take the rate of change, per column, or its magnitude."
+    )
+    min_speed: float | None = Field(
+        None,
+        gt=0,
+        description="Bins in which the series changes more slowly (unit per s) count as missing.",
+    )
+    speed_smoothing: float = Field(
+        0.25,
+        gt=0,
+        description="Standard deviation (s) of the Gaussian the series is smoothed with before "
+        "it is differentiated.",
+    )
+
+    @model_validator(mode="after")
+    def _no_motion_of_angles(self) -> BehaviorLayout:
+        if self.kind == "circular" and (self.track or self.derivative or self.min_speed):
+            raise ValueError("track, derivative and min_speed are for continuous series")
+        if self.track and any(a == b for a, b in zip(self.track, self.track[1:], strict=False)):
+            raise ValueError("two corners of the track that follow each other are the same")
+        return self
+
+
+class FieldLayout(Strict):
+    """An ElectricalSeries: LFP or ECoG."""
+
+    series: str = Field(description="Path of the ElectricalSeries in the file.")
+    positions: PositionsLayout | None = PositionsLayout()
+    good: str | None = Field(
+        None, description="Boolean electrodes column; false marks bad channels."
+    )
+    bad_electrodes: list[int] = Field(
+        default_factory=list, description="Electrode ids to mark bad."
+    )
+    region: str | None = Field(None, description="Electrodes column that names the region.")
+    start: float | None = Field(None, description="First time used, s.")
+    stop: float | None = Field(None, description="Last time used, s.")
+    rate: float | None = Field(
+        None, gt=0, description="Resample to about this rate (Hz), after a low-pass; default as is."
+    )
+    chunk: float = Field(60.0, gt=0, description="Length of a chunk read at once, s.")
+
+
+class StimulusLayout(Strict):
+    """Trial-table columns that describe the stimulus."""
+
+    columns: list[str]
+    circular: dict[str, float] = Field(
+        default_factory=dict,
+        description="Circular columns and their period, e.g. {direction: 360}.",
+    )
+
+
+class TruthLayout(Strict):
+    """Ground truth kept in simulated files."""
+
+    rate: str | None = Field(
+        None, description="Path of a TimeSeries of true rates, Hz (time x unit)."
+    )
+    state: str | None = Field(None, description="Path of a TimeSeries of the true latent state.")
+    waves: str | None = Field(None, description="Path of an interval table of true waves.")
+
+
+class SplitLayout(Strict):
+    """How trials are divided into train, valid and test."""
+
+    column: str | None = Field(None, description="Trials column holding train/val(id)/test.")
+    words: dict[str, Literal["train", "valid", "test", "unused"]] = Field(
+        default_factory=dict,
+        description="What words of the column mean where not what they say, e.g. {val: test}.",
+    )
+    valid: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of the column's training trials taken for validation.",
+    )
+    fractions: tuple[float, float, float] = (0.7, 0.1, 0.2)
+    by: Literal["trial", "condition", "block"] | None = Field(
+        None,
+        description="Random trials within condition, whole conditions, or contiguous blocks with a "
+        "one-window gap; default trial for trials and block for windows.",
+    )
+    seed: int = 0
+
+    @field_validator("fractions")
+    @classmethod
+    def _sum_to_one(cls, fractions: tuple[float, float, float]) -> tuple[float, float, float]:
+        if abs(sum(fractions) - 1) > 1e-6 or min(fractions) <= 0:
+            raise ValueError("fractions must be positive and sum to 1")
+        return fractions
+
+
+class VelocityLayout(Strict):
+    """Behaviour read out of rates by ridge regression (velocity R2)."""
+
+    features: list[str] = Field(
+        min_length=1, description="Features of `behavior`, e.g. [hand_vel_x, hand_vel_y]."
+    )
+    by: str | None = Field(
+        None, description="Trials column; each of its values has a decoder, scores are averaged."
+    )
+
+
+class PsthLayout(Strict):
+    """Condition means of rates against smoothed spikes (PSTH R2)."""
+
+    sd: float = Field(gt=0, description="Standard deviation of the smoothing Gaussian, s.")
+    where: str | None = Field(None, description="pandas query on the trials used.")
+
+
+class ProducedIntervalLayout(Strict):
+    """Speed of the population against an interval the animal produces (correlation)."""
+
+    column: str = Field(description="Trials column of the produced interval.")
+    by: list[str] = Field(
+        default_factory=list, description="Trials columns; correlations are within their values."
+    )
+    where: str | None = Field(None, description="pandas query on the trials used.")
+
+
+class ScoresLayout(Strict):
+    """Scores that need to be told what the recording's behaviour and trials mean."""
+
+    name: Name | None = Field(
+        None, description="Name in files of the Neural Latents Benchmark; default the session's."
+    )
+    start: str | None = Field(
+        None, description="Trials column, s: seen bins that start before it are not scored."
+    )
+    velocity: VelocityLayout | None = None
+    psth: PsthLayout | None = None
+    produced_interval: ProducedIntervalLayout | None = None
+
+
+class Layout(Strict):
+    """A lab's habits: what in its NWB files is used, and how it is cut and binned."""
+
+    name: Name
+    description: str
+    bin_width: float = Field(0.02, gt=0, description="Bin width, s.")
+    forward: float = Field(
+        0.0,
+        ge=0,
+        description="Length (s) at the end of each trial hidden from models at evaluation.",
+    )
+    spikes: SpikesLayout | None = None
+    trials: TrialsLayout | None = None
+    windows: WindowsLayout | None = None
+    behavior: list[BehaviorLayout] = Field(default_factory=list)
+    stimulus: StimulusLayout | None = None
+    field: FieldLayout | None = None
+    truth: TruthLayout | None = None
+    split: SplitLayout = SplitLayout()
+    scores: ScoresLayout | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Layout:
+        if self.spikes and not (self.trials or self.windows):
+            raise ValueError("spikes need either trials or windows to be cut into")
+        if self.trials and self.windows:
+            raise ValueError("give either trials or windows, not both")
+        if not (self.spikes or self.field):
+            raise ValueError("a layout needs spikes or field")
+        return self
+
+    def groups(self) -> set[str]:
+        """Names of the recording groups this layout yields."""
+        names = ("spikes", "field", "behavior", "stimulus", "truth")
+        return {name for name in names if getattr(self, name)}
