@@ -7,6 +7,7 @@ import pytest
 from scipy.linalg import block_diag, solve_discrete_are
 
 from driftwave.inference import kalman
+from driftwave.inference.kalman_steady import StateSpace, steady_covariance
 
 
 def rotation(angle: float) -> np.ndarray:
@@ -31,7 +32,7 @@ def make_system(samples: int, seed: int = 0, channels: int = 6):
 
 def reduce(transition, noise, loading, variance, data):
     weighted = loading / variance[:, None]
-    model = kalman.StateSpace(transition, noise, np.eye(len(noise)), loading.T @ weighted)
+    model = StateSpace(transition, noise, np.eye(len(noise)), loading.T @ weighted)
     return data @ weighted, model
 
 
@@ -108,7 +109,7 @@ def test_short_series_equals_joint_gaussian(samples):
     np.testing.assert_allclose(smoothed.lagged_sum, lagged, atol=1e-9)
     np.testing.assert_allclose(smoothed.first, diagonal[0], atol=1e-9)
     np.testing.assert_allclose(smoothed.last, diagonal[-1], atol=1e-9)
-    deviation = kalman.posterior_sd(gains, samples)
+    deviation = kalman.posterior_sd(model, gains, samples)
     np.testing.assert_allclose(deviation**2, np.einsum("tss->ts", diagonal), atol=1e-9)
 
 
@@ -125,7 +126,7 @@ def test_long_series_equals_textbook_everywhere():
     np.testing.assert_allclose(smoothed.covariance_sum, smooth_cov.sum(0), atol=1e-6)
     np.testing.assert_allclose(smoothed.lagged_sum, lagged, atol=1e-6)
     assert log_likelihood(filtered, system[3], system[4]) == pytest.approx(likelihood, abs=1e-6)
-    deviation = kalman.posterior_sd(gains, 1500)
+    deviation = kalman.posterior_sd(model, gains, 1500)
     np.testing.assert_allclose(deviation**2, np.einsum("tss->ts", smooth_cov), atol=1e-9)
 
 
@@ -143,13 +144,13 @@ def test_steady_covariance_is_the_riccati_solution():
     transition, noise, loading, variance, data = make_system(1, seed=3)
     _, model = reduce(transition, noise, loading, variance, data)
     expected = solve_discrete_are(transition.T, loading.T, noise, np.diag(variance))
-    np.testing.assert_allclose(kalman.steady_covariance(model), expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(steady_covariance(model), expected, rtol=1e-9, atol=1e-12)
 
 
 def test_steady_covariance_without_information_is_stationary():
     transition, noise, *_ = make_system(1)
-    model = kalman.StateSpace(transition, noise, np.eye(5), np.zeros((5, 5)))
-    np.testing.assert_allclose(kalman.steady_covariance(model), np.eye(5), atol=1e-10)
+    model = StateSpace(transition, noise, np.eye(5), np.zeros((5, 5)))
+    np.testing.assert_allclose(steady_covariance(model), np.eye(5), atol=1e-10)
 
 
 @pytest.mark.parametrize("samples", [0, 1, 2, 99, 100, 101])

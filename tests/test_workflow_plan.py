@@ -16,7 +16,8 @@ from driftwave.fingerprint import fingerprint
 from driftwave.preflight import checked_plan, parameter_names
 from driftwave.schemas import SCHEMAS, schema_text
 from driftwave.summary import as_html, as_tsv, counted, last_event, summarise
-from driftwave.workflow_plan import FIGURES, Plan
+from driftwave.workflow_figures import FIGURES
+from driftwave.workflow_plan import Plan
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -59,6 +60,18 @@ def stages(plan: Plan, session: str) -> dict[str, list[str]]:
     return found
 
 
+def test_a_model_may_choose_what_it_observes(content: dict[str, Any]) -> None:
+    chosen = {
+        "units": {"plugin": "coupled_oscillators"},
+        "electrodes": {"plugin": "coupled_oscillators", "params": {"observations": "field"}},
+        "all": {"plugin": "coupled_oscillators", "params": {"observations": "both"}},
+    }
+    plan = Plan.read({**content, "models": chosen})
+    assert plan.observes_of["all"] == {"spikes", "field"}
+    assert plan.models("a") == ["units"]
+    assert plan.models("b") == ["electrodes"]
+
+
 def test_jobs_follow_from_what_the_layout_yields(content: dict[str, Any]) -> None:
     plan = Plan.read(content)
     assert stages(plan, "a") == {
@@ -74,6 +87,8 @@ def test_jobs_follow_from_what_the_layout_yields(content: dict[str, Any]) -> Non
     assert {stage: field[stage] for stage in field if stage != "figure"} == {
         "ingest": [""],
         "fit": ["oscillators"],
+        "score": ["oscillators"],
+        "compare": [""],
         "waves": ["recording", "oscillators"],
     }
 

@@ -157,6 +157,21 @@ class TruthLayout(Strict):
     )
     state: str | None = Field(None, description="Path of a TimeSeries of the true latent state.")
     waves: str | None = Field(None, description="Path of an interval table of true waves.")
+    site_re: str | None = Field(
+        None, description="Path of a TimeSeries of the true field's real part (time x site)."
+    )
+    site_im: str | None = Field(None, description="The same of its imaginary part.")
+    sites: str | None = Field(
+        None, description="Path of a table of sites, with columns x and y in mm."
+    )
+    oscillators: str | None = Field(
+        None,
+        description="Path of a table of true oscillators, with columns frequency, damping, kind, "
+        "direction, speed, centre_x, centre_y, loading_re and loading_im.",
+    )
+    parameters: str | None = Field(
+        None, description="Path of a table of one row, whose columns become attributes."
+    )
 
 
 class SplitLayout(Strict):

@@ -19,7 +19,9 @@ from driftwave.errors import DriftwaveError, InputError
 from driftwave.search.check import search_problems
 from driftwave.search.settings import SearchConfig
 from driftwave.seeds import members_of
-from driftwave.workflow_plan import ANALYSES, FIGURES, RECORDING, SIMULATED, Plan
+from driftwave.workflow_figures import FIGURES
+from driftwave.workflow_fits import RECORDING, SIMULATED
+from driftwave.workflow_plan import ANALYSES, Plan
 
 _SHOWN = 10
 
@@ -181,7 +183,7 @@ def _session(plan: Plan, session: str, made: Iterable[str]) -> Iterator[Driftwav
         return
     groups = layout.groups()
     for model in row.models or ():
-        observes = plan.observes_of.get(model, "")
+        observes = plan.observes_of.get(model, frozenset())
         if model not in plan.config.models:
             yield InputError(
                 file=table,
@@ -190,11 +192,11 @@ def _session(plan: Plan, session: str, made: Iterable[str]) -> Iterator[Driftwav
                 expected=f"some of {sorted(plan.config.models)}, the models of the configuration",
                 fix=_suggestion(model, plan.config.models),
             )
-        elif observes and observes not in groups:
+        elif not observes <= groups:
             yield InputError(
                 file=table,
                 field=f"models of session {session}",
-                found=f"{model!r}, which observes {observes}",
+                found=f"{model!r}, which observes {' and '.join(sorted(observes))}",
                 expected=f"models of {sorted(groups & {'spikes', 'field'})}, "
                 f"which layout {row.layout!r} yields",
                 fix="Remove the model, or add the group to the layout",

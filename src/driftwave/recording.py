@@ -28,7 +28,9 @@ A session is an :class:`xarray.DataTree`; a group is present only if the recordi
     what the layout names, per trial
 ``truth``
     simulated sessions only: rate (trial, time, unit) Hz, state (trial, time, state_dim), wave_*
-    (wave); wave_kind is planar, radial or rotating; without waves, zero_lag or none
+    (wave); wave_kind is planar, radial or rotating; without waves, zero_lag or none; site_re and
+    site_im (trial, time, site), coords site_x, site_y (site) mm; oscillator_* (oscillator),
+    loading_re and loading_im (oscillator, electrode) microvolt; attrs: true parameters
 
 ``time`` is the start of a bin relative to the alignment event, in seconds.
 """

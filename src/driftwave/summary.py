@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from driftwave.search.plan import begun_jobs
-from driftwave.workflow_plan import SIMULATED, Job, Plan
+from driftwave.workflow_fits import SIMULATED
+from driftwave.workflow_plan import Job, Plan
 
 _STATES = ("failed", "skipped", "not run", "done")
 _NO_MESSAGE = (

@@ -9,26 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from driftwave import registry
-from driftwave.config import (
-    AnalysisConfig,
-    Config,
-    Session,
-    find_layout,
-    load_layout,
-    load_sessions,
-    parse_config,
-)
+from driftwave.config import AnalysisConfig
 from driftwave.fingerprint import fingerprint
-from driftwave.layout import Layout
-from driftwave.seeds import Member, ensemble_of, members_of
-
-RECORDING = "recording"  # the source that is the recording itself, not a model
-SIMULATED = "simulated"  # folder of simulated files, beside those of the sessions
+from driftwave.seeds import ensemble_of
+from driftwave.workflow_figures import FIGURES, FigureKind
+from driftwave.workflow_fits import RECORDING, SIMULATED, FitPlan
 
 # stage -> (plug-in kind, key of the configuration)
 ANALYSES = {
@@ -73,78 +62,8 @@ class Job:
     log: str
 
 
-# Order of the report's subcategories.
-REPORT_STAGES = ("recording", "models", "scores", "decoding", "manifold", "waves")
-
-
-@dataclass(frozen=True)
-class FigureKind:
-    """What a figure is drawn from and where the report shows it, as its module's constants say.
-
-    Attributes
-    ----------
-    stage : str
-        ``STAGE``: subcategory in the report.
-    results : str
-        ``RESULTS``: what the figure takes, once per source or model: ``decode``, ``manifold``,
-        ``waves``, ``latents``, ``scores``, or nothing.
-    each : bool
-        ``EACH``: one figure per source or model, instead of one that holds them all.
-    observes : str
-        ``OBSERVES``: only for models of this kind of signal.
-    curves : bool
-        ``CURVES``: only for models that give training curves; then of every seed.
-    ensembles : bool
-        ``ENSEMBLES``: takes an ensemble, which has rates but no latents, in its seeds' place.
-    lattice : bool
-        ``LATTICE``: only for models whose latents lie on a lattice (``GIVES_LATTICE``); waves of
-        such latents go to no other figure.
-    forward : bool
-        ``FORWARD``: only for sessions with forward bins.
-    """
-
-    stage: str
-    results: str = ""
-    each: bool = False
-    observes: str = ""
-    curves: bool = False
-    ensembles: bool = False
-    lattice: bool = False
-    forward: bool = False
-
-    @property
-    def of(self) -> str:
-        """What one figure that is not drawn once for each shows, for the report's table."""
-        if not self.results:
-            return RECORDING
-        return "all sources" if self.results in ANALYSES else "all models"
-
-
-def figure_kinds() -> dict[str, FigureKind]:
-    """Figures of the report by name: the figure plug-ins that name a ``STAGE``."""
-    kinds = {
-        name: FigureKind(
-            stage=str(plugin.constants["STAGE"]),
-            results=str(plugin.constants.get("RESULTS", "")),
-            each=bool(plugin.constants.get("EACH", False)),
-            observes=plugin.observes,
-            curves=bool(plugin.constants.get("CURVES", False)),
-            ensembles=bool(plugin.constants.get("ENSEMBLES", False)),
-            lattice=bool(plugin.constants.get("LATTICE", False)),
-            forward=bool(plugin.constants.get("FORWARD", False)),
-        )
-        for name, plugin in registry.plugins("figures").items()
-        if "STAGE" in plugin.constants
-    }
-    rank = {stage: place for place, stage in enumerate(REPORT_STAGES)}
-    return dict(sorted(kinds.items(), key=lambda item: rank.get(item[1].stage, len(rank))))
-
-
-FIGURES = figure_kinds()
-
-
 @dataclass
-class Plan:
+class Plan(FitPlan):
     """The jobs of a configuration, by session.
 
     Parameters
@@ -155,167 +74,7 @@ class Plan:
         Sessions left out because their NWB file is not there (``absent: skip``), and that file.
     """
 
-    config: Config
-    sessions: dict[str, Session]
-    left_out: dict[str, str] = field(default_factory=dict)
-    _layouts: dict[str, Layout] = field(default_factory=dict)
     _jobs: dict[str, list[Job]] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, content: Mapping[str, Any], file: str | Path = "config") -> Plan:
-        """Read the session table that a configuration mapping names.
-
-        Raises
-        ------
-        InputError
-            If the configuration or the table breaks its schema.
-        """
-        config = parse_config(content, file)
-        plan = cls(config, {row.session: row for row in load_sessions(config.sessions)})
-        if config.absent == "skip":
-            plan._leave_out_absent()
-        return plan
-
-    def _leave_out_absent(self) -> None:
-        made = {Path(self.path(SIMULATED, f"{name}.nwb")) for name in self.config.simulations}
-        for session in list(self.sessions):
-            path = Path(self.nwb(session))
-            if path not in made and not path.is_file():
-                self.left_out[session] = str(path)
-                del self.sessions[session]
-
-    def layout(self, session: str) -> Layout:
-        """The session's layout."""
-        name = self.sessions[session].layout
-        if name not in self._layouts:
-            self._layouts[name] = load_layout(name, self.config.layouts)
-        width = self.sessions[session].bin_width
-        return self._layouts[name].model_copy(update={"bin_width": width} if width else {})
-
-    def layout_path(self, session: str) -> str:
-        """Path of the session's layout file."""
-        return str(find_layout(self.sessions[session].layout, self.config.layouts))
-
-    def nwb(self, session: str) -> str:
-        """Path of the session's NWB file."""
-        return str(Path(self.config.data_root) / self.sessions[session].nwb)
-
-    @cached_property
-    def members(self) -> dict[str, Member]:
-        """The fits of all configured models by name: one of each, or one for each of its seeds."""
-        every = (m for model in self.config.models for m in members_of(self.config, model))
-        return {member.name: member for member in every}
-
-    @cached_property
-    def ensembles(self) -> dict[str, list[str]]:
-        """Ensembles by name, each with the names of the fits it averages."""
-        found: dict[str, list[str]] = {}
-        for model in self.config.models:
-            name = ensemble_of(self.config, model)
-            if name and self.observes_of.get(model) == "spikes":
-                found[name] = self.fits_of(model)
-        return found
-
-    def fits_of(self, model: str) -> list[str]:
-        """Names of the fits of a configured model."""
-        return [member.name for member in members_of(self.config, model)]
-
-    def model_of(self, name: str) -> str:
-        """Configured model of a fit, or the model itself."""
-        return self.members[name].model if name in self.members else name
-
-    def plugin_of(self, name: str) -> str:
-        """Plug-in of a configured model or of one of its fits."""
-        model = self.model_of(name)
-        return self.config.models[model].plugin or model
-
-    def params_of(self, name: str) -> dict[str, Any]:
-        """Parameters of a fit."""
-        return self.config.models[self.model_of(name)].params
-
-    @cached_property
-    def observes_of(self) -> dict[str, str]:
-        """Signal each configured model observes: spikes or field."""
-        known = registry.plugins("models")
-        return {
-            model: known[self.plugin_of(model)].observes
-            for model in self.config.models
-            if self.plugin_of(model) in known
-        }
-
-    def models(self, session: str, observes: str = "") -> list[str]:
-        """Models fitted to a session, of one kind of signal or of all."""
-        row, groups = self.sessions[session], self.layout(session).groups()
-        if row.stages is not None and "fit" not in row.stages:
-            return []
-        wanted = self.config.models if row.models is None else row.models
-        return [
-            model
-            for model in wanted
-            if self.observes_of.get(model) in groups and observes in ("", self.observes_of[model])
-        ]
-
-    def fits(self, session: str, observes: str = "") -> list[str]:
-        """Fits of a session: its models, or each of their seeds."""
-        return [name for model in self.models(session, observes) for name in self.fits_of(model)]
-
-    def averages(self, session: str) -> list[str]:
-        """Ensembles of a session."""
-        names = (ensemble_of(self.config, model) for model in self.models(session, "spikes"))
-        return [name for name in names if name in self.ensembles]
-
-    def shown(self, session: str, observes: str = "") -> list[str]:
-        """What stands for each model where not all seeds are wanted: first seed and ensemble."""
-        first = [self.fits_of(model)[0] for model in self.models(session, observes)]
-        return first + (self.averages(session) if observes == "spikes" else [])
-
-    def seeds(self, session: str) -> dict[str, list[str]]:
-        """The session's models of spikes that have several seeds, and their fits."""
-        fits = {model: self.fits_of(model) for model in self.models(session, "spikes")}
-        return {model: names for model, names in fits.items() if len(names) > 1}
-
-    def can(self, session: str, stage: str) -> bool:
-        """Whether a session's layout yields what an analysis needs."""
-        layout = self.layout(session)
-        groups = layout.groups()
-        if stage == "decode":
-            return "spikes" in groups and bool(groups & {"behavior", "stimulus"})
-        if stage == "manifold":
-            return "spikes" in groups
-        return self._has_positions(session) or bool(self._on_lattice(session))
-
-    def _has_positions(self, session: str) -> bool:
-        field = self.layout(session).field
-        return field is not None and field.positions is not None
-
-    def _on_lattice(self, session: str) -> list[str]:
-        """The first fit of each model of spikes whose latents lie on a lattice."""
-        known = registry.plugins("models")
-        return [
-            self.fits_of(model)[0]
-            for model in self.models(session, "spikes")
-            if known[self.plugin_of(model)].constants.get("GIVES_LATTICE")
-        ]
-
-    def sources(self, session: str, stage: str) -> list[str]:
-        """What an analysis runs on: the recording and each model of the right signal.
-
-        Of a model with several seeds, decoding takes each and the ensemble, other analyses the
-        first seed and the ensemble.
-        """
-        wanted = self.sessions[session].stages
-        if not self.can(session, stage) or (wanted is not None and stage not in wanted):
-            return []
-        if stage == "decode":
-            return [RECORDING, *self.fits(session, "spikes"), *self.averages(session)]
-        if stage == "waves":
-            field = [RECORDING, *self.shown(session, "field")]
-            return (field if self._has_positions(session) else []) + self._on_lattice(session)
-        return [RECORDING, *self.shown(session, "spikes")]
-
-    def path(self, session: str, *parts: str) -> str:
-        """A path below the session's folder of results."""
-        return "/".join([self.config.results, session, *parts])
 
     def store(self, session: str, result: str, name: str) -> str:
         """Path of a result of a source or model: latents, scores, or that of an analysis stage."""
@@ -368,7 +127,7 @@ class Plan:
         for name in self.averages(session):
             output, inputs = self.store(session, "latents", name), self.averaged(session, name)
             yield self._job(session, "ensemble", name, [output], inputs)
-        for model in [*self.fits(session, "spikes"), *self.averages(session)]:
+        for model in self.scored(session):
             table = self.store(session, "scores", model)
             latents = self.store(session, "latents", model)
             yield self._job(session, "score", model, [table], [recording, latents])
@@ -390,6 +149,10 @@ class Plan:
                 outputs = [self.path(session, "figures", f"{name}.{s}") for s in ("png", "svg")]
                 yield self._job(session, "figure", name, outputs, [recording, *results.values()])
 
+    def scored(self, session: str) -> list[str]:
+        """What is scored: every fit of the session and its ensembles."""
+        return [*self.fits(session), *self.averages(session)]
+
     def latents_of(self, session: str, source: str) -> list[str]:
         """The latents an analysis of ``source`` reads; none when that is the recording."""
         return [] if source == RECORDING else [self.store(session, "latents", source)]
@@ -400,7 +163,7 @@ class Plan:
 
     def compared(self, session: str) -> dict[str, dict[str, str]]:
         """What a session's comparison table is made of: score tables and decoding stores."""
-        models = [*self.fits(session, "spikes"), *self.averages(session)]
+        models = self.scored(session)
         sources = self.sources(session, "decode")
         return {
             "scores": {model: self.store(session, "scores", model) for model in models},
@@ -418,9 +181,8 @@ class Plan:
         if not kind.results:
             return {figure: {}}
         names = self._drawn(session, kind)
-        if kind.lattice or kind.results == "waves":
-            lattice = self._on_lattice(session)
-            names = [name for name in names if (name in lattice) == kind.lattice]
+        if kind.waves:
+            names = [name for name in names if self.waves_of(name) in kind.waves]
         if kind.each:
             return {
                 f"{figure}.{name}": {kind.results: self.store(session, kind.results, name)}
@@ -438,7 +200,8 @@ class Plan:
             models, names = registry.plugins("models"), self.fits(session, kind.observes)
             return [n for n in names if models[self.plugin_of(n)].constants.get("GIVES_CURVES")]
         if kind.results == "scores":
-            return [*self.fits(session, "spikes"), *self.averages(session)]
+            averages = self.averages(session) if kind.observes == "spikes" else []
+            return [*self.fits(session, kind.observes), *averages]
         average = {self.fits_of(n)[0]: ensemble_of(self.config, n) for n in self.config.models}
         names = [self.fits_of(model)[0] for model in self.models(session, kind.observes)]
         if not kind.ensembles:

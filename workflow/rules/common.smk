@@ -5,7 +5,8 @@ from pathlib import Path
 from driftwave.errors import DriftwaveError
 from driftwave.preflight import checked_plan
 from driftwave.search import plan as search_plan
-from driftwave.workflow_plan import FIGURES, as_json
+from driftwave.workflow_figures import FIGURES
+from driftwave.workflow_plan import as_json
 from snakemake.exceptions import WorkflowError
 
 try:

@@ -15,7 +15,7 @@ from driftwave.figures.style import COLOURS, CYCLIC, DIVERGING, NULL, STYLE, new
 STAGE = "waves"
 RESULTS = "waves"
 EACH = True
-LATTICE = True
+WAVES = "lattice"
 
 NEEDED = ("position", "phase", "statistic", "directionality")
 MOST = 4  # channels drawn

@@ -17,7 +17,7 @@ STAGE = "models"
 RESULTS = "latents"
 EACH = True
 OBSERVES = "spikes"
-LATTICE = True
+WAVES = "lattice"
 
 NEEDED = ("coupling", "mode_frequency", "slice_force")
 SHAPES = 4  # modes whose shapes are drawn

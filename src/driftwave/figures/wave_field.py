@@ -17,6 +17,7 @@ from driftwave.figures.waves import class_label, significant
 STAGE = "waves"
 RESULTS = "waves"
 EACH = True
+WAVES = "field loadings"
 
 EXAMPLES = 4
 PHASES = 6

@@ -15,6 +15,7 @@ from driftwave.figures.style import COLOURS, NULL, STYLE, TRUTH
 STAGE = "waves"
 RESULTS = "waves"
 EACH = True
+WAVES = "field loadings"
 
 CLASS_COLOURS = {
     "planar": COLOURS[0],

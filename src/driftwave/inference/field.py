@@ -13,6 +13,9 @@ from driftwave.errors import InputError
 from driftwave.recording import require
 
 BLOCK_SECONDS = 30.0
+# A field is split in time: the first part is fitted, the next validates, the rest is the test.
+TRAIN_SHARE = 0.7
+VALID_SHARE = 0.15
 
 
 @dataclass(frozen=True)
@@ -49,10 +52,8 @@ class FieldSource:
     def blocks(self, duration: float | None = None) -> Iterator[np.ndarray]:
         """Low-passed, decimated blocks (time, good electrode), float32, microvolt.
 
-        Raises
-        ------
-        InputError
-            At the first block with a NaN on a good electrode.
+        Missing samples are NaN; a decimated sample is missing where its low-pass filter touches a
+        missing one.
         """
         whole = self.lfp.sizes["time"]
         if duration is not None:
@@ -65,7 +66,7 @@ class FieldSource:
         for start in range(0, whole, step):
             part = self.lfp.isel(time=slice(start, min(start + step, whole)))
             block = np.asarray(part.values, dtype=np.float32)[:, self.good]
-            self._refuse_missing(block, start)
+            block[~np.isfinite(block)] = np.nan
             yield block
 
     def _block_samples(self) -> int:
@@ -74,25 +75,6 @@ class FieldSource:
         preferred = self.lfp.encoding.get("preferred_chunks", {})
         chunk = self.lfp.chunks[0][0] if self.lfp.chunks else preferred.get("time", 0)
         return max(1, target // chunk) * chunk if chunk else target
-
-    def _refuse_missing(self, block: np.ndarray, start: int) -> None:
-        missing = ~np.isfinite(block)
-        if not missing.any():
-            return
-        column = int(np.argmax(missing.any(0)))
-        sample = start + int(np.argmax(missing[:, column]))
-        label = self.lfp["electrode"].values[self.good][column]
-        every = bool(missing[:, column].all())
-        raise InputError(
-            file=self.session,
-            field="field/lfp",
-            found=f"electrode {label} "
-            + ("all NaN" if every else f"NaN at {float(self.lfp['time'][sample]):.3f} s")
-            + f" ({int(missing.any(0).sum())} electrodes have NaN in this block)",
-            expected="finite values on every good electrode",
-            fix="Add the electrode to `field.bad_electrodes` in the layout, or cut the stretch out "
-            "with `field.start` and `field.stop`",
-        )
 
 
 def field_source(
@@ -169,7 +151,17 @@ def _decimated(blocks: Iterator[np.ndarray], factor: int) -> Iterator[np.ndarray
 
 def _filtered(pending: np.ndarray, taps: np.ndarray, factor: int, ready: int) -> np.ndarray:
     skip = (len(taps) - 1) // factor
-    return upfirdn(taps, pending, down=factor, axis=0)[skip : skip + ready]
+    missing = np.isnan(pending)
+    if not missing.any():
+        return upfirdn(taps, pending, down=factor, axis=0)[skip : skip + ready]
+    finite = np.where(missing, np.float32(0), pending)
+    kept = upfirdn(taps, finite, down=factor, axis=0)[skip : skip + ready]
+    columns = np.flatnonzero(missing.any(0))
+    touched = upfirdn(
+        np.ones(len(taps), np.float32), missing[:, columns].astype(np.float32), down=factor, axis=0
+    )[skip : skip + ready]
+    kept[:, columns] = np.where(touched > 0.5, np.float32(np.nan), kept[:, columns])
+    return kept
 
 
 def _mirror(block: np.ndarray, length: int) -> np.ndarray:

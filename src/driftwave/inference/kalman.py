@@ -12,6 +12,8 @@ need only the channels' energies, the likelihood depend on y through b alone.
 Covariances do not depend on the data and settle within a few hundred samples. They are computed
 exactly while they settle and are constant from there on (the stabilising solution of the discrete
 algebraic Riccati equation), so that the mean is a linear recursion with constant coefficients.
+The functions here take one stretch in which the same channels are seen throughout;
+:mod:`driftwave.inference.kalman_segments` joins stretches of different ones.
 Source: Anderson & Moore 1979, Optimal Filtering, chapters 4, 5 and 7.
 """
 
@@ -22,27 +24,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import solve_discrete_lyapunov
 
+from driftwave.inference import kalman_compiled as compiled
+from driftwave.inference.kalman_steady import StateSpace, Steady, steady_gains, symmetric
 
-@dataclass(frozen=True)
-class StateSpace:
-    """Dynamics and what an observation tells about the state.
-
-    Attributes
-    ----------
-    transition : ndarray (state, state)
-        A; all eigenvalues inside the unit circle.
-    noise : ndarray (state, state)
-        Q, covariance of the state noise.
-    initial : ndarray (state, state)
-        P_1, covariance of the first state; the stationary one for a stationary process.
-    information : ndarray (state, state)
-        M = C' R^-1 C.
-    """
-
-    transition: np.ndarray
-    noise: np.ndarray
-    initial: np.ndarray
-    information: np.ndarray
+SHORT = 512
+LONG = 2000
 
 
 @dataclass(frozen=True)
@@ -53,28 +39,38 @@ class Gains:
     ----------
     filtered : ndarray (settling, state, state)
         Covariance of x_t given y_1..t.
-    predicted : ndarray (settling, state, state)
-        Covariance of x_t given y_1..t-1.
+    predicted : ndarray (settling + 1, state, state)
+        Covariance of x_t given y_1..t-1; the last is that of the sample after.
     backward : ndarray (settling, state, state)
         Smoother gain J_t = filtered_t A' predicted_{t+1}^-1.
     log_determinant : ndarray (settling,)
         log det(I + predicted_t M).
-    The attributes named ``steady_*`` hold the same for every later sample.
+    steady : Steady
+        The same of every later sample.
     """
 
     filtered: np.ndarray
     predicted: np.ndarray
     backward: np.ndarray
     log_determinant: np.ndarray
-    steady_filtered: np.ndarray
-    steady_predicted: np.ndarray
-    steady_backward: np.ndarray
-    steady_log_determinant: float
+    steady: Steady
 
     @property
     def settling(self) -> int:
         """Number of leading samples with covariances of their own."""
         return len(self.filtered)
+
+    def last_filtered(self, samples: int) -> np.ndarray:
+        """Filtered covariance of the last of so many samples."""
+        return self.steady.filtered if self.settling < samples else self.filtered[samples - 1]
+
+
+@dataclass(frozen=True)
+class Following:
+    """Smoothed mean (state,) and covariance (state, state) of the sample after a stretch."""
+
+    mean: np.ndarray
+    covariance: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -105,7 +101,8 @@ class Smoothed:
     lagged_sum : ndarray (state, state)
         Sum over t >= 2 of Cov(x_t, x_{t-1} | y).
     first, last : ndarray (state, state)
-        Cov(x_1 | y) and Cov(x_T | y).
+        Cov(x_1 | y) and Cov(x_T | y); where a stretch goes on, ``last`` is that of the sample
+        after it.
     """
 
     mean: np.ndarray
@@ -115,82 +112,42 @@ class Smoothed:
     last: np.ndarray
 
 
-def _symmetric(matrix: np.ndarray) -> np.ndarray:
-    return (matrix + matrix.T) / 2
-
-
-def steady_covariance(model: StateSpace, *, iterations: int = 60) -> np.ndarray:
-    """Covariance of the steady predictor: X = A X (I + M X)^-1 A' + Q.
-
-    Solved by structure-preserving doubling (Chu, Fan, Lin & Wang 2004, Int J Control 77:767), each
-    step of which is worth as many Riccati steps as all before it together.
-
-    Returns
-    -------
-    ndarray (state, state)
-    """
-    step, gain, solution = model.transition.T, model.information, model.noise
-    identity = np.eye(len(step))
-    for _ in range(iterations):
-        inverse = np.linalg.inv(identity + gain @ solution)
-        change = step.T @ solution @ inverse @ step
-        gain, step = _symmetric(gain + step @ inverse @ gain @ step.T), step @ inverse @ step
-        solution = _symmetric(solution + change)
-        if np.abs(change).max() <= 1e-15 * np.abs(solution).max():
-            break
-    return solution
-
-
-def _update(predicted: np.ndarray, information: np.ndarray) -> tuple[np.ndarray, float]:
-    """Covariance after an observation, and log det(I + predicted M)."""
-    weight = np.eye(len(predicted)) + predicted @ information
-    filtered = _symmetric(np.linalg.solve(weight, predicted))
-    return filtered, float(np.linalg.slogdet(weight)[1])
-
-
 def filter_gains(
-    model: StateSpace, samples: int, *, tolerance: float = 1e-11, longest: int = 5000
+    model: StateSpace,
+    samples: int,
+    *,
+    tolerance: float = 1e-11,
+    longest: int = 5000,
+    steady: Steady | None = None,
 ) -> Gains:
     """Covariances of the filter and gains of the smoother.
 
     Parameters
     ----------
     model : StateSpace
+        Its ``initial`` is the predicted covariance of the first sample.
     samples : int
-        Length of the recording.
+        Length of the stretch.
     tolerance : float
         Covariances count as settled once no element is further than this, relative to the largest
         element, from the steady solution.
     longest : int
         Settling is cut off after so many samples.
+    steady : Steady, optional
+        Of the same transition, noise and information, if known.
     """
-    transition, information = model.transition, model.information
-    steady = steady_covariance(model)
-    limit = tolerance * np.abs(steady).max()
-    predicted: list[np.ndarray] = []
-    filtered: list[np.ndarray] = []
-    log_determinant: list[float] = []
-    current = model.initial
-    while len(filtered) < min(samples, longest) and np.abs(current - steady).max() > limit:
-        after, logarithm = _update(current, information)
-        predicted.append(current)
-        filtered.append(after)
-        log_determinant.append(logarithm)
-        current = _symmetric(transition @ after @ transition.T + model.noise)
-    steady_filtered, steady_logarithm = _update(steady, information)
-    shape = (-1, *transition.shape)
-    before = np.array([*predicted[1:], current]) if predicted else np.empty((0, *shape[1:]))
-    crossed = np.array(filtered).reshape(shape) @ transition.T
-    return Gains(
-        filtered=np.array(filtered).reshape(shape),
-        predicted=np.array(predicted).reshape(shape),
-        backward=np.linalg.solve(before, crossed.swapaxes(-1, -2)).swapaxes(-1, -2),
-        log_determinant=np.array(log_determinant),
-        steady_filtered=steady_filtered,
-        steady_predicted=steady,
-        steady_backward=np.linalg.solve(steady, transition @ steady_filtered).T,
-        steady_log_determinant=steady_logarithm,
+    steady = steady or steady_gains(model)
+    limit = tolerance * np.abs(steady.predicted).max()
+    predicted, filtered, backward, logarithm = compiled.settle(
+        np.ascontiguousarray(model.initial),
+        np.ascontiguousarray(model.transition),
+        model.noise,
+        np.ascontiguousarray(model.information),
+        steady.predicted,
+        limit,
+        min(samples, longest),
     )
+    return Gains(filtered, predicted, backward, logarithm, steady)
 
 
 def linear_recursion(matrix: np.ndarray, drive: np.ndarray, start: np.ndarray) -> np.ndarray:
@@ -210,8 +167,10 @@ def linear_recursion(matrix: np.ndarray, drive: np.ndarray, start: np.ndarray) -
     ndarray (time, state)
     """
     samples, states = drive.shape
-    if samples == 0:
-        return np.empty((0, states))
+    if samples < SHORT:
+        return compiled.recursion(
+            np.ascontiguousarray(matrix), np.ascontiguousarray(drive), np.ascontiguousarray(start)
+        )
     length = int(np.ceil(np.sqrt(samples)))
     blocks = -(-samples // length)
     padded = np.zeros((blocks, length, states))
@@ -234,7 +193,9 @@ def linear_recursion(matrix: np.ndarray, drive: np.ndarray, start: np.ndarray) -
     return padded.reshape(-1, states)[:samples]
 
 
-def run_filter(reduced: np.ndarray, model: StateSpace, gains: Gains) -> Filtered:
+def run_filter(
+    reduced: np.ndarray, model: StateSpace, gains: Gains, start: np.ndarray | None = None
+) -> Filtered:
     """Filter reduced observations.
 
     Parameters
@@ -244,111 +205,145 @@ def run_filter(reduced: np.ndarray, model: StateSpace, gains: Gains) -> Filtered
     model : StateSpace
     gains : Gains
         From :func:`filter_gains` with at least as many samples.
+    start : ndarray (state,), optional
+        Filtered mean of the sample before the first; none where the process begins.
     """
     transition, information = model.transition, model.information
-    settling = min(gains.settling, len(reduced))
+    steady, settling = gains.steady, min(gains.settling, len(reduced))
+    before = np.zeros(reduced.shape[1]) if start is None else start
     mean = np.empty(reduced.shape)
-    state = np.zeros(reduced.shape[1])
-    for t in range(settling):
-        ahead = transition @ state
-        state = ahead + gains.filtered[t] @ (reduced[t] - information @ ahead)
-        mean[t] = state
-    closed = (np.eye(len(transition)) - gains.steady_filtered @ information) @ transition
-    mean[settling:] = linear_recursion(closed, reduced[settling:] @ gains.steady_filtered, state)
-    return Filtered(mean, _energy(reduced, mean, model, gains, settling))
+    mean[:settling] = compiled.filter_means(
+        np.ascontiguousarray(reduced[:settling]), transition, information, gains.filtered, before
+    )
+    state = mean[settling - 1] if settling else before
+    closed = (np.eye(len(transition)) - steady.filtered @ information) @ transition
+    mean[settling:] = linear_recursion(closed, reduced[settling:] @ steady.filtered, state)
+    return Filtered(mean, _energy(reduced, mean, model, gains, before))
 
 
 def _energy(
-    reduced: np.ndarray, mean: np.ndarray, model: StateSpace, gains: Gains, settling: int
+    reduced: np.ndarray, mean: np.ndarray, model: StateSpace, gains: Gains, before: np.ndarray
 ) -> np.ndarray:
-    ahead = np.zeros_like(mean)
+    settling = min(gains.settling, len(reduced))
+    ahead = np.empty_like(mean)
+    ahead[0] = model.transition @ before
     np.matmul(mean[:-1], model.transition.T, out=ahead[1:])
     surprise = reduced - ahead @ model.information
     energy = -np.einsum("ts,ts->t", ahead, reduced + surprise)
     late = surprise[settling:]
-    energy[settling:] -= np.einsum("ts,ts->t", late @ gains.steady_filtered, late)
-    energy[settling:] += gains.steady_log_determinant
+    energy[settling:] -= np.einsum("ts,ts->t", late @ gains.steady.filtered, late)
+    energy[settling:] += gains.steady.log_determinant
     early = surprise[:settling]
     energy[:settling] -= np.einsum("ts,tsr,tr->t", early, gains.filtered[:settling], early)
     energy[:settling] += gains.log_determinant[:settling]
     return energy
 
 
-def run_smoother(filtered: np.ndarray, model: StateSpace, gains: Gains) -> Smoothed:
+def run_smoother(
+    filtered: np.ndarray,
+    model: StateSpace,
+    gains: Gains,
+    following: Following | None = None,
+    variance: np.ndarray | None = None,
+) -> Smoothed:
     """Smooth filtered means.
 
     Parameters
     ----------
     filtered : ndarray (time, state)
-        Filtered means; the last one is the end of the data that the posterior conditions on.
+        Filtered means.
     model : StateSpace
     gains : Gains
+    following : Following, optional
+        The sample after the last one; none where the data end.
+    variance : ndarray (time, state), optional
+        Receives the posterior variances.
+
+    Returns
+    -------
+    Smoothed
+        ``lagged_sum`` includes the lag to the sample after the last one, if there is one.
     """
     samples, states = filtered.shape
-    settling = min(gains.settling, samples - 1)
-    backward = gains.steady_backward
-    rest = np.eye(states) - backward @ model.transition
     mean = np.empty_like(filtered)
-    mean[-1] = filtered[-1]
-    drive = filtered[settling:-1][::-1] @ rest.T
-    mean[settling:-1] = linear_recursion(backward, drive, filtered[-1])[::-1]
-    for t in range(settling - 1, -1, -1):
-        ahead = model.transition @ filtered[t]
-        mean[t] = filtered[t] + gains.backward[t] @ (mean[t + 1] - ahead)
-    return _posterior(mean, gains, settling)
+    crossing = samples
+    if following is None:
+        # The last sample's filtered mean is its smoothed one.
+        crossing -= 1
+        mean[-1] = filtered[-1]
+        following = Following(filtered[-1], gains.last_filtered(samples))
+    settling = min(gains.settling, crossing)
+    backward = gains.steady.backward
+    rest = np.eye(states) - backward @ model.transition
+    drive = filtered[settling:crossing][::-1] @ rest.T
+    mean[settling:crossing] = linear_recursion(backward, drive, following.mean)[::-1]
+    after = mean[settling] if settling < samples else following.mean
+    mean[:settling] = compiled.smooth_means(
+        np.ascontiguousarray(filtered[:settling]),
+        model.transition,
+        gains.backward[:settling],
+        np.ascontiguousarray(after),
+    )
+    return _posterior(mean, gains, crossing, following.covariance, variance)
 
 
-def _posterior(mean: np.ndarray, gains: Gains, settling: int) -> Smoothed:
-    """Sum the posterior covariances, by geometric series where the gains are constant."""
-    steady = len(mean) - settling
-    backward, settled = gains.steady_backward, steady_posterior(gains)
-    last = _last_covariance(gains, len(mean))
-    # P_t - P_inf = J (P_{t+1} - P_inf) J': from the last sample backwards a geometric series.
-    excess = last - settled
+def _posterior(
+    mean: np.ndarray,
+    gains: Gains,
+    crossing: int,
+    after: np.ndarray,
+    variance: np.ndarray | None,
+) -> Smoothed:
+    """Sum the posterior covariances, from the last sample backwards."""
+    settling, steady = min(gains.settling, crossing), gains.steady
+    room = np.empty((0, len(after))) if variance is None else variance
+    ended = crossing < len(mean)
+    if ended and variance is not None:
+        variance[-1] = np.diag(after)
+    count = crossing - settling
+    if count > LONG and variance is None:
+        current, total, lagged = _steady_series(after, steady, count)
+    else:
+        current, total, lagged = compiled.steady_covariances(
+            np.ascontiguousarray(after),
+            steady.posterior,
+            steady.backward,
+            count,
+            room[settling:crossing],
+        )
+    before, early, early_lagged = compiled.settling_covariances(
+        np.ascontiguousarray(current),
+        gains.filtered[:settling],
+        gains.predicted[1 : settling + 1],
+        gains.backward[:settling],
+        room[:settling],
+    )
+    total, lagged = total + early, lagged + early_lagged
+    if ended:
+        total = total + after
+    return Smoothed(mean, symmetric(total), lagged, before, after)
+
+
+def _steady_series(
+    after: np.ndarray, steady: Steady, count: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sums of smoothed covariances over ``count`` samples with constant gains, in closed form.
+
+    P_t - P_inf = J (P_{t+1} - P_inf) J': from the last sample backwards a geometric series.
+    """
+    backward, settled = steady.backward, steady.posterior
+    excess = after - settled
     series = solve_discrete_lyapunov(backward, excess)
-    power = np.linalg.matrix_power(backward, steady - 1)
-    current = settled + power @ excess @ power.T
-    total = steady * settled + series - (power @ backward) @ series @ (power @ backward).T
-    lagged = (total - current) @ backward.T
-    for t in range(settling - 1, -1, -1):
-        lagged += current @ gains.backward[t].T
-        current = _step_back(current, gains, t)
-        total += current
-    return Smoothed(mean, _symmetric(total), lagged, current, last)
+    power = np.linalg.matrix_power(backward, count)
+    left = power @ excess @ power.T
+    from_after = series - power @ series @ power.T
+    total = count * settled + from_after - excess + left
+    lagged = (count * settled + from_after) @ backward.T
+    return settled + left, total, lagged
 
 
-def steady_posterior(gains: Gains) -> np.ndarray:
-    """Posterior covariance (state, state) of a sample far from both ends."""
-    backward = gains.steady_backward
-    drive = gains.steady_filtered - backward @ gains.steady_predicted @ backward.T
-    return _symmetric(solve_discrete_lyapunov(backward, drive))
-
-
-def posterior_sd(gains: Gains, samples: int) -> np.ndarray:
+def posterior_sd(model: StateSpace, gains: Gains, samples: int) -> np.ndarray:
     """Posterior standard deviation (time, state), exact at both ends."""
-    settled = steady_posterior(gains)
-    deviation = np.broadcast_to(np.sqrt(np.diag(settled)), (samples, len(settled))).copy()
-    settling = min(gains.settling, samples - 1)
-    current, backward = _last_covariance(gains, samples), gains.steady_backward
-    for t in range(samples - 1, settling - 1, -1):
-        if np.abs(current - settled).max() <= 1e-12 * np.abs(settled).max():
-            current = settled
-            break
-        deviation[t] = np.sqrt(np.diag(current))
-        if t > settling:
-            current = settled + backward @ (current - settled) @ backward.T
-    for t in range(settling - 1, -1, -1):
-        current = _step_back(current, gains, t)
-        deviation[t] = np.sqrt(np.diag(current))
-    return deviation
-
-
-def _last_covariance(gains: Gains, samples: int) -> np.ndarray:
-    return gains.steady_filtered if gains.settling < samples else gains.filtered[samples - 1]
-
-
-def _step_back(after: np.ndarray, gains: Gains, t: int) -> np.ndarray:
-    """Cov(x_t | y) from Cov(x_{t+1} | y), for a sample t while the gains settle."""
-    gain = gains.backward[t]
-    ahead = gains.predicted[t + 1] if t + 1 < gains.settling else gains.steady_predicted
-    return _symmetric(gains.filtered[t] + gain @ (after - ahead) @ gain.T)
+    variance = np.empty((samples, len(model.transition)))
+    run_smoother(np.zeros_like(variance), model, gains, variance=variance)
+    return np.sqrt(variance)

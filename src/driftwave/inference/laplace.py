@@ -1,9 +1,10 @@
 """Gaussian approximation of latents seen through Poisson counts, and the loadings given it.
 
-Counts are ``y_tn ~ Poisson(exp(c_n x_t + d_n))`` of latents with a linear-Gaussian prior. The log
-posterior is concave: Newton's method finds its mode, and the negative Hessian there is the
-precision of the Laplace approximation (Paninski et al. 2010, J Comput Neurosci 29:107; Macke et al.
-2011, NIPS 24). All trials are one banded system (:mod:`driftwave.inference.block_tridiagonal`).
+Counts are ``y_tn ~ Poisson(exp(c_n x_t + d_n))`` of latents with a linear-Gaussian prior; Gaussian
+observations of the same latents may stand beside them. The log posterior is concave: Newton's
+method finds its mode, and the negative Hessian there is the precision of the Laplace approximation
+(Paninski et al. 2010, J Comput Neurosci 29:107; Macke et al. 2011, NIPS 24). All trials are one
+banded system (:mod:`driftwave.inference.block_tridiagonal`).
 """
 
 from __future__ import annotations
@@ -53,6 +54,29 @@ class Loadings:
 
 
 @dataclass(frozen=True)
+class GaussianEvidence:
+    """What Gaussian observations ``y = B x + e``, ``e ~ N(0, R)`` tell about each bin's latents.
+
+    Attributes
+    ----------
+    linear : ndarray (trial, bin, state)
+        B' R^-1 y, over the observations there are; zero in bins without any.
+    precision : ndarray (trial, bin, state, state)
+        B' R^-1 B, over the same.
+    cost : ndarray (trial,)
+        Minus log p(y | x = 0), nats.
+    """
+
+    linear: np.ndarray
+    precision: np.ndarray
+    cost: np.ndarray
+
+    def of(self, trials: slice) -> GaussianEvidence:
+        """That of some trials."""
+        return GaussianEvidence(self.linear[trials], self.precision[trials], self.cost[trials])
+
+
+@dataclass(frozen=True)
 class Posterior:
     """Gaussian posterior of the latents of each trial.
 
@@ -86,8 +110,9 @@ def infer(
     bins: int | None = None,
     start: np.ndarray | None = None,
     tolerance: float = 1e-6,
+    gaussian: GaussianEvidence | None = None,
 ) -> Posterior:
-    """Laplace approximation of each trial's posterior.
+    """Laplace approximation of each trial's posterior; exact where there are no counts.
 
     Parameters
     ----------
@@ -101,6 +126,8 @@ def infer(
         Where Newton's method starts; default the prior mean.
     tolerance : float
         A trial is done when a Newton step promises less than this gain, nats.
+    gaussian : GaussianEvidence, optional
+        Of ``bins`` bins of the same trials, beside the counts.
     """
     bins = counts.shape[1] if bins is None else bins
     states = len(dynamics.start)
@@ -113,6 +140,7 @@ def infer(
             bins,
             None if start is None else start[i : i + trials],
             tolerance,
+            None if gaussian is None else gaussian.of(slice(i, i + trials)),
         )
         for i in range(0, len(counts), trials)
     ]
@@ -127,8 +155,9 @@ def _infer(
     bins: int,
     start: np.ndarray | None,
     tolerance: float,
+    gaussian: GaussianEvidence | None,
 ) -> Posterior:
-    target = _Target(counts, loadings, dynamics, bins)
+    target = _Target(counts, loadings, dynamics, bins, gaussian)
     mean = np.empty((len(counts), bins, len(dynamics.start)))
     mean[:] = target.prior_mean() if start is None else start
     cost, rate = target.cost(mean)
@@ -142,7 +171,12 @@ class _Target:
     """Negative log posterior of some trials, and its minimisation."""
 
     def __init__(
-        self, counts: np.ndarray, loadings: Loadings, dynamics: Dynamics, bins: int
+        self,
+        counts: np.ndarray,
+        loadings: Loadings,
+        dynamics: Dynamics,
+        bins: int,
+        gaussian: GaussianEvidence | None = None,
     ) -> None:
         self.dynamics = dynamics
         self.loadings = loadings
@@ -154,6 +188,10 @@ class _Target:
         self.drive[:, : self.seen] = counts @ loadings.weights
         self.drive[:, 0] += first
         self.constant = 0.5 * dynamics.start @ first - (counts @ loadings.offset).sum(1)
+        self.further = None if gaussian is None else gaussian.precision
+        if gaussian is not None:
+            self.drive += gaussian.linear
+            self.constant += gaussian.cost
 
     def prior_mean(self) -> np.ndarray:
         mean = np.empty(self.drive.shape[1:])
@@ -167,23 +205,27 @@ class _Target:
         with np.errstate(over="ignore"):  # an infinite cost is what makes a step too long
             rate = np.exp(self.loadings.log_rate(mean[:, : self.seen]))
             total = rate.sum((1, 2))
-        prior = self._precision_times(mean)
+        prior = self._precision_times(mean, use)
         total += ((0.5 * prior - self.drive[use]) * mean).sum((1, 2)) + self.constant[use]
         return total, rate
 
-    def _precision_times(self, mean: np.ndarray) -> np.ndarray:
+    def _precision_times(self, mean: np.ndarray, use: np.ndarray | slice) -> np.ndarray:
         # All blocks but the first and the last are the same.
         product = mean @ self.diagonal[len(self.diagonal) // 2]
         product[:, 0] = mean[:, 0] @ self.diagonal[0]
         product[:, -1] = mean[:, -1] @ self.diagonal[-1]
         product[:, 1:] += mean[:, :-1] @ self.below.T
         product[:, :-1] += mean[:, 1:] @ self.below
+        if self.further is not None:
+            product += (self.further[use] @ mean[..., None])[..., 0]
         return product
 
-    def _factor(self, rate: np.ndarray) -> BandCholesky:
+    def _factor(self, rate: np.ndarray, use: np.ndarray | slice = slice(None)) -> BandCholesky:
         trials, bins, states = len(rate), *self.diagonal.shape[:2]
         blocks = np.empty((trials, bins, states, states))
         blocks[:] = self.diagonal
+        if self.further is not None:
+            blocks += self.further[use]
         seen = rate @ self.products
         blocks[:, : self.seen] += seen.reshape(trials, self.seen, states, states)
         return factorise(blocks, self.below)
@@ -195,9 +237,9 @@ class _Target:
         active = np.arange(len(mean))
         for _ in range(100):
             here = mean[active]
-            gradient = self._precision_times(here) - self.drive[active]
+            gradient = self._precision_times(here, active) - self.drive[active]
             gradient[:, : self.seen] += rate[active] @ self.loadings.weights
-            step = self._factor(rate[active]).solve(gradient)
+            step = self._factor(rate[active], active).solve(gradient)
             gain = 0.5 * (step * gradient).sum((1, 2))
             self._move(mean, cost, rate, active, here, step, gain)
             active = active[gain > tolerance]

@@ -8,7 +8,8 @@ import numpy as np
 import xarray as xr
 
 from driftwave.inference.oscillator_data import Prepared
-from driftwave.inference.oscillator_em import Moments, Oscillators
+from driftwave.inference.oscillator_likelihood import Moments
+from driftwave.inference.oscillator_model import Oscillators
 from driftwave.inference.whitening import Whitening
 
 

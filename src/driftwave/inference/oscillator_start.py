@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.signal import find_peaks
 
-from driftwave.inference.oscillator_em import Bounds, Oscillators
+from driftwave.inference.oscillator_model import Bounds, Oscillators
 
 SEGMENT_SECONDS = 2.0
 START_BANDWIDTH = 2.0

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from driftwave.inference.oscillator_em import Bounds, Observations, Oscillators, maximise
+from driftwave.inference.oscillator_em import maximise
+from driftwave.inference.oscillator_likelihood import Observations
+from driftwave.inference.oscillator_model import Bounds, Oscillators
 from driftwave.progress import Progress
 from driftwave.store import atomic_path
 
@@ -112,14 +114,12 @@ def run_em(
         model, best_model = _model(stored, "model"), _model(stored, "best")
         train, valid = list(stored["train_loss"]), list(stored["valid_loss"])
         best = int(stored["best"])
-    samples, channels = observations.data.shape
-    later = samples - observations.fitted
     with Progress(schedule.iterations, label) as bar:
         bar.step(len(train))
         while len(train) < schedule.iterations:
             moments = observations.moments(model)
-            train.append(-moments.fitted / (observations.fitted * channels))
-            valid.append(-moments.validation / (later * channels))
+            train.append(-moments.fitted / observations.values)
+            valid.append(-moments.validation / observations.later_values)
             bar.step(loss=train[-1], valid=valid[-1])
             if valid[-1] < valid[best] or len(valid) == 1:
                 best, best_model = len(valid) - 1, model

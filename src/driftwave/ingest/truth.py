@@ -1,10 +1,11 @@
-"""The truth that simulated files carry: rates, latent state and waves."""
+"""The truth that simulated files carry: rates, latent state, fields, oscillators and waves."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 import xarray as xr
+from hdmf.common import DynamicTable
 
 from driftwave.ingest.file import NwbFile
 from driftwave.ingest.series import times_of, values_of
@@ -20,6 +21,16 @@ _WAVE_UNITS = {
     "centre_x": "mm",
     "centre_y": "mm",
 }
+_OSCILLATOR_UNITS = {
+    "frequency": "Hz",
+    "damping": "per sample",
+    "kind": "planar | radial | rotating | standing | random",
+    "direction": "degrees",
+    "speed": "mm/s",
+    "centre_x": "mm",
+    "centre_y": "mm",
+}
+_LOADING_UNITS = {"loading_re": "microvolt", "loading_im": "microvolt"}
 
 
 def truth_group(
@@ -55,7 +66,7 @@ def truth_group(
     """
     variables: dict[str, tuple] = {}
     coords: dict[str, object] = {}
-    if starts is not None and (layout.rate or layout.state):
+    if starts is not None and (layout.rate or layout.state or layout.site_re or layout.site_im):
         time = offset + np.arange(bins) * bin_width
         coords |= {"trial": np.arange(len(starts)), "time": ("time", time, {"units": "s"})}
     if layout.rate is not None and starts is not None and units is not None:
@@ -77,9 +88,20 @@ def truth_group(
             state.astype(np.float32),
             {"units": unit},
         )
+    for name in ("site_re", "site_im"):
+        path = getattr(layout, name)
+        if path is not None and starts is not None:
+            part, unit = _at_bins(file, path, f"truth.{name}", starts, bin_width, bins)
+            dims = ("trial", "time", "site")
+            variables[name] = (dims, part.astype(np.float32), {"units": unit})
+    if layout.sites is not None:
+        coords |= _sites(file, layout.sites, variables)
+    if layout.oscillators is not None:
+        variables |= _oscillators(file, layout.oscillators)
     if layout.waves is not None:
         variables |= _waves(file, layout.waves)
-    return xr.Dataset(variables, coords=coords)
+    attrs = {} if layout.parameters is None else _parameters(file, layout.parameters)
+    return xr.Dataset(variables, coords=coords, attrs=attrs)
 
 
 def _at_bins(
@@ -135,3 +157,75 @@ def _waves(file: NwbFile, path: str) -> dict[str, tuple]:
         )
         variables[f"wave_{name}"] = ("wave", plain, {"units": unit})
     return variables
+
+
+def _table(file: NwbFile, path: str, field: str) -> DynamicTable:
+    """The table at ``processing/MODULE/NAME``."""
+    known = {
+        f"processing/{module}/{name}": item
+        for module, content in file.nwbfile.processing.items()
+        for name, item in content.data_interfaces.items()
+        if isinstance(item, DynamicTable)
+    }
+    if path.strip("/") not in known:
+        raise file.fault(
+            field,
+            f"no table at {path!r}",
+            f"one of {sorted(known)}" if known else "a table, of which the file has none",
+            f"Mend `{field}` in the layout",
+        )
+    return known[path.strip("/")]
+
+
+def _sites(file: NwbFile, path: str, variables: dict[str, tuple]) -> dict[str, object]:
+    """Coordinates site, site_x, site_y (mm) and, where the table has it, site_frequency (Hz)."""
+    frame, _ = table_frame(file, _table(file, path, "truth.sites"))
+    for name in ("site_re", "site_im"):
+        if name in variables and variables[name][1].shape[2] != len(frame):
+            raise file.fault(
+                f"truth.sites ({path})",
+                f"{len(frame)} rows",
+                f"one for each of {variables[name][1].shape[2]} columns of {name}",
+                "Name another table in the layout",
+            )
+    x, y = (column(file, frame, name, "truth.sites", path).to_numpy(float) for name in "xy")
+    coords: dict[str, object] = {
+        "site": np.arange(len(frame)),
+        "site_x": ("site", x, {"units": "mm"}),
+        "site_y": ("site", y, {"units": "mm"}),
+    }
+    if "frequency" in frame:
+        coords["site_frequency"] = ("site", frame["frequency"].to_numpy(float), {"units": "Hz"})
+    return coords
+
+
+def _oscillators(file: NwbFile, path: str) -> dict[str, tuple]:
+    table = _table(file, path, "truth.oscillators")
+    frame, _ = table_frame(file, table, leave_out=tuple(_LOADING_UNITS))
+    variables: dict[str, tuple] = {}
+    for name, unit in _OSCILLATOR_UNITS.items():
+        values = column(file, frame, name, "truth.oscillators", path)
+        plain = values.to_numpy(float) if name != "kind" else values.to_numpy().astype(str)
+        variables[f"oscillator_{name}"] = ("oscillator", plain, {"units": unit})
+    for name, unit in _LOADING_UNITS.items():
+        if name not in table.colnames:
+            raise file.fault(
+                "truth.oscillators",
+                f"no column {name!r} in {path}",
+                f"columns {list(_LOADING_UNITS)}",
+                "Mend `truth.oscillators` in the layout",
+            )
+        loading = file.read(table[name].data, slice(None), field=f"{path}/{name}")
+        variables[name] = (("oscillator", "electrode"), loading.astype(float), {"units": unit})
+    return variables
+
+
+def _parameters(file: NwbFile, path: str) -> dict[str, object]:
+    """The columns of a table of one row, as plain values."""
+    frame, _ = table_frame(file, _table(file, path, "truth.parameters"))
+    if len(frame) != 1:
+        raise file.fault(
+            f"truth.parameters ({path})", f"{len(frame)} rows", "one row", "Name another table"
+        )
+    row = frame.drop(columns="id").iloc[0]
+    return {str(name): getattr(value, "item", lambda v=value: v)() for name, value in row.items()}

@@ -23,7 +23,7 @@ from driftwave.inference.training import Schedule
 PAPER = "Song, Keller, Yue, Perona and Welling 2025, arXiv 2507.11531"
 OBSERVES = "spikes"
 GIVES_CURVES = True
-GIVES_LATTICE = True
+GIVES_WAVES = "lattice"
 USES_DEVICE = True
 
 # Where the variants differ, a parameter left empty takes its value from here. Those of `released`

@@ -48,6 +48,7 @@ from driftwave.inference.whitening import Whitening
 PAPER = "Matsuda & Komaki 2017, Neural Computation 29:332"
 OBSERVES = "field"
 GIVES_CURVES = True
+GIVES_WAVES = "loadings"
 
 Frequency = Annotated[float, Field(gt=0)]
 

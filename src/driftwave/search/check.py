@@ -19,7 +19,7 @@ def search_problems(plan: Plan, file: str | Path) -> Iterator[DriftwaveError]:
     """Unknown models and sessions, and sessions that give nothing to choose by."""
     for model, search in plan.config.search.items():
         key = f"search.{model}"
-        observes = plan.observes_of.get(model, "")
+        observes = plan.observes_of.get(model, frozenset())
         if model not in plan.config.models:
             yield InputError(
                 file=file,
@@ -28,11 +28,11 @@ def search_problems(plan: Plan, file: str | Path) -> Iterator[DriftwaveError]:
                 expected=f"one of {sorted(plan.config.models)}, the models of the configuration",
                 fix=_suggestion(model, list(plan.config.models)),
             )
-        elif observes and observes != "spikes":
+        elif observes and "spikes" not in observes:
             yield InputError(
                 file=file,
                 field=key,
-                found=f"a model of the {observes}",
+                found="a model of the field",
                 expected="a model of spikes, which can be scored on held-out units",
                 fix="Remove this search",
             )

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from driftwave.compute import generator
 from driftwave.recording import require
+from driftwave.waves.decoded_sources import gives_field, of_lattice, of_oscillators
 from driftwave.waves.delays import delay_plane
 from driftwave.waves.directionality import FAMILIES
 from driftwave.waves.frames import FieldReader, Frames, open_field, read_frames
@@ -129,17 +130,17 @@ def analyse(
     """
     if latents is not None and on_lattice(latents):
         return analyse_lattice(recording, latents, surrogates=params.surrogates, seed=seed)
+    common = {"surrogates": params.surrogates, "seed": seed}
+    if latents is not None and gives_field(latents):
+        return of_lattice(recording, latents, width=params.oscillator_width, **common)
     dataset = require(recording, "field", "waves")
     if latents is not None:
-        return analyse_loadings(
-            recording,
-            dataset,
-            latents,
-            width=params.oscillator_width,
-            surrogates=params.surrogates,
-            chunk=params.chunk,
-            seed=seed,
+        width = params.oscillator_width
+        table = analyse_loadings(
+            recording, dataset, latents, width=width, chunk=params.chunk, **common
         )
+        fields = of_oscillators(recording, dataset, latents, width=width, **common)
+        return table.merge(fields, combine_attrs="no_conflicts")
     reader = open_field(recording, dataset, band=params.band, frame_rate=params.frame_rate)
     frames, measure = read_frames(
         reader,

@@ -1,0 +1,214 @@
+"""EM of oscillators seen through spikes, judged on units left out of inference, and resumable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from driftwave.errors import DriftwaveError, InputError
+from driftwave.inference.data import SpikeArrays
+from driftwave.inference.oscillator_counts_em import Observed, em_iterations
+from driftwave.inference.oscillator_counts_model import CountsModel
+from driftwave.inference.oscillator_model import Bounds
+from driftwave.inference.readout import poisson_cost
+from driftwave.inference.selection import View
+from driftwave.progress import Progress
+from driftwave.store import atomic_path
+
+CHECK_EVERY = 5
+# A look counts as better if it gains this much, nats per spike.
+LEAST_GAIN = 1e-4
+PENALTY = 1.0
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a fit is judged on.
+
+    Attributes
+    ----------
+    arrays : SpikeArrays
+    field : ndarray (trial, seen bin, electrode) or None
+        Visible standardised field of all trials.
+    views : list of View
+        What validation predicts from what.
+    """
+
+    arrays: SpikeArrays
+    field: np.ndarray | None
+    views: list[View]
+
+    def cost(self, model: CountsModel) -> float:
+        """Cost of units predicted from other units and the visible field, nats per entry.
+
+        All bins of the validation trials; forward bins are predicted from the seen ones.
+        """
+        valid, bins = self.arrays.valid, self.arrays.counts.shape[1]
+        seen = self.arrays.visible[valid]
+        field = None if self.field is None else self.field[valid]
+        units = np.flatnonzero(self.arrays.held_in)
+        total = 0.0
+        for view in self.views:
+            posterior = model.infer(
+                seen[..., view.sources],
+                units[view.sources],
+                field=field,
+                bins=bins,
+                tolerance=1e-3,
+            )
+            loadings = model.loadings.of(view.targets)
+            log_rate = loadings.log_rate(posterior.mean, posterior.covariance)
+            counts = self.arrays.counts[valid][..., view.targets]
+            # A forecast beyond any rate must count as bad, not as infinite.
+            total += view.targets.size * poisson_cost(np.minimum(log_rate, 20.0), counts)
+        return total / sum(view.targets.size for view in self.views)
+
+    @property
+    def least_gain(self) -> float:
+        """Gain per entry that counts as one."""
+        return LEAST_GAIN * max(float(self.arrays.counts[self.arrays.valid].mean()), 1e-6)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long EM runs.
+
+    Attributes
+    ----------
+    iterations : int
+        At most so many, with a look at the validation trials after every fifth.
+    patience : int
+        EM stops after so many iterations without a lower validation cost.
+    """
+
+    iterations: int
+    patience: int
+
+    @property
+    def looks(self) -> int:
+        """Looks at the validation trials, at most."""
+        return -(-self.iterations // CHECK_EVERY)
+
+
+@dataclass
+class Run:
+    """State and outcome of one EM run.
+
+    Attributes
+    ----------
+    model, best : CountsModel
+        After the last look, and with the least validation cost.
+    train_loss, valid_loss : list of float
+        At each look, minus the log-likelihood and the cost of units left out, nats per entry.
+    """
+
+    model: CountsModel
+    best: CountsModel
+    train_loss: list[float]
+    valid_loss: list[float]
+
+    @property
+    def cost(self) -> float:
+        """Least validation cost."""
+        return min(self.valid_loss)
+
+    def judge(self, model: CountsModel, train_loss: float, valid_loss: float) -> None:
+        """Take note of one look.
+
+        Raises
+        ------
+        DriftwaveError
+            If a loss is not finite.
+        """
+        if not np.isfinite([train_loss, valid_loss]).all():
+            raise DriftwaveError(
+                f"EM of the oscillators diverged at look {len(self.valid_loss) + 1} (training "
+                f"loss {train_loss}, validation loss {valid_loss}); lower oscillators or "
+                "slow_factors in the model's params."
+            )
+        self.model = model
+        self.train_loss.append(train_loss)
+        self.valid_loss.append(valid_loss)
+        if valid_loss <= self.cost:
+            self.best = model
+
+    def settled(self, patience: int, least_gain: float) -> bool:
+        """Whether the last ``patience`` iterations gained nothing to speak of."""
+        looks = max(1, -(-patience // CHECK_EVERY))
+        loss = np.array(self.valid_loss)
+        if loss.size <= looks:
+            return False
+        return bool(loss[-looks:].min() > loss[:-looks].min() - least_gain)
+
+    def save(self, path: Path, key: str) -> None:
+        """Write the whole state, atomically."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        arrays: dict[str, Any] = {f"model_{n}": value for n, value in self.model.arrays().items()}
+        arrays |= {f"best_{name}": value for name, value in self.best.arrays().items()}
+        losses = {name: np.array(getattr(self, name)) for name in ("train_loss", "valid_loss")}
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, key=np.array(key), **losses, **arrays)
+
+    @classmethod
+    def resume(cls, path: Path, key: str) -> Run | None:
+        """The state saved there, if it is of this very fit."""
+        if not path.exists():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = dict(file)
+        except Exception as error:  # zip and numpy raise many kinds on damaged files
+            raise InputError(
+                file=path,
+                field="checkpoint",
+                found=f"an unreadable file ({type(error).__name__})",
+                expected="a checkpoint written by driftwave",
+                fix="Delete it to start the fit afresh",
+            ) from error
+        if str(arrays["key"]) != key:
+            return None
+        model, best = (
+            CountsModel.from_arrays(
+                {n.removeprefix(p): v for n, v in arrays.items() if n.startswith(p)}
+            )
+            for p in ("model_", "best_")
+        )
+        return cls(model, best, arrays["train_loss"].tolist(), arrays["valid_loss"].tolist())
+
+
+def run_em(
+    start: CountsModel,
+    observed: Observed,
+    judged: Judged,
+    bounds: Bounds,
+    schedule: Schedule,
+    bar: Progress,
+    *,
+    checkpoint: Path | None,
+    key: str,
+) -> Run:
+    """EM from ``start`` until validation no longer gains; ``bar`` advances by ``schedule.looks``.
+
+    A run with a checkpoint of the same key goes on from there and ends with the same numbers.
+    """
+    run = Run.resume(checkpoint, key) if checkpoint else None
+    if run is None:
+        run = Run(start, start, [], [])
+    if run.valid_loss:
+        bar.step(len(run.valid_loss))
+    while len(run.valid_loss) < schedule.looks and not run.settled(
+        schedule.patience, judged.least_gain
+    ):
+        left = schedule.iterations - len(run.valid_loss) * CHECK_EVERY
+        model, evidence = em_iterations(
+            observed, run.model, min(left, CHECK_EVERY), bounds, penalty=PENALTY
+        )
+        run.judge(model, -evidence, judged.cost(model))
+        if checkpoint:
+            run.save(checkpoint, key)
+        bar.step(loss=-evidence, valid=run.valid_loss[-1])
+    bar.step(schedule.looks - len(run.valid_loss))
+    return run

@@ -1,0 +1,103 @@
+"""How well a loading is known: from a model's standard errors, and from the number of cycles."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+FLOOR = 1e-2
+
+
+def cycle_covariance(
+    cross: np.ndarray, loading: np.ndarray, samples: float, noise: np.ndarray | None = None
+) -> np.ndarray:
+    """Error covariance of a loading, as a pattern of a cross-spectrum of finitely many cycles.
+
+    A loading is in effect an eigenvector of the cross-spectrum about its frequency, in coordinates
+    in which noise is white. Two oscillations of power l_1 and l_j that share no signal have a
+    chance correlation of variance 1 / n over n independent cycles, which turns the first's pattern
+    towards the other's by sqrt(l_1 l_j / n) / (l_1 - l_j) (Anderson 1963, Annals of Mathematical
+    Statistics 34:122). With standing patterns of like power, any complex mixture of them, a wave
+    among them, may come out. A model's own standard errors take the oscillations as known and do
+    not hold this.
+
+    Parameters
+    ----------
+    cross : ndarray, complex (electrode, electrode)
+        Cross-spectrum about the oscillator's frequency, on any scale.
+    loading : ndarray, complex (electrode,)
+    samples : float
+        n, independent complex samples of the oscillation.
+    noise : ndarray (electrode, electrode), optional
+        Covariance of the model's noise, on any scale; default the identity.
+
+    Returns
+    -------
+    ndarray, complex (electrode, electrode)
+        E[e e*], in the loading's unit squared.
+    """
+    count = len(loading)
+    root = np.eye(count) if noise is None else np.linalg.cholesky(noise)
+    white = np.linalg.solve(root, np.linalg.solve(root, cross).conj().T)
+    pattern = np.linalg.solve(root, loading.astype(complex))
+    power = float(np.sum(np.abs(pattern) ** 2))
+    unit = pattern / np.sqrt(power)
+    own = float(np.real(unit.conj() @ white @ unit))
+    rest = np.eye(count) - np.outer(unit, unit.conj())
+    value, vector = np.linalg.eigh(rest @ white @ rest)
+    value = np.maximum(value, FLOOR * np.trace(white).real / count)
+    turned = own * value
+    mixed = turned / (turned + samples * (own - value) ** 2)
+    spread = power * (vector * mixed) @ vector.conj().T
+    spread = rest @ spread @ rest + power / samples * np.outer(unit, unit.conj())
+    return root @ spread @ root.conj().T
+
+
+def independent_samples(bandwidth: float, seconds: float, width: float) -> float:
+    """Independent complex samples of an oscillation over a stretch.
+
+    A Lorentzian peak of ``bandwidth`` Hz (full width at half maximum) has the autocorrelation
+    e^{-pi bandwidth t}, whose square's integral gives pi bandwidth ``seconds``; analysed within
+    ``width`` Hz of its frequency it has at most 2 ``width`` ``seconds``.
+    """
+    return max(2.0, seconds * min(np.pi * bandwidth, 2 * width))
+
+
+def standard_error_factors(
+    latents: xr.Dataset, index: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Standard errors of real and imaginary parts, and how errors go together over electrodes.
+
+    Parameters
+    ----------
+    latents : Dataset
+        With ``loading_re_sd`` and ``loading_im_sd`` (oscillator, electrode), and
+        ``noise_covariance`` (electrode, electrode_other) where noise is correlated.
+    index : ndarray of int (electrode,)
+        Electrodes used.
+
+    Returns
+    -------
+    (real, imaginary, factor) or None
+        (oscillator, electrode) twice, and a factor of the correlation matrix; None where the
+        latents carry no standard errors.
+    """
+    if "loading_re_sd" not in latents or "loading_im_sd" not in latents:
+        return None
+    dims = ("oscillator", "electrode")
+    real = latents["loading_re_sd"].transpose(*dims).values[:, index]
+    imaginary = latents["loading_im_sd"].transpose(*dims).values[:, index]
+    noise = noise_of(latents, index)
+    deviation = np.sqrt(np.diag(noise))
+    correlation = noise / np.outer(deviation, deviation)
+    return real, imaginary, np.linalg.cholesky(correlation + 1e-9 * np.eye(len(index)))
+
+
+def noise_of(latents: xr.Dataset, index: np.ndarray) -> np.ndarray:
+    """Noise covariance of the electrodes used: full, diagonal or, not given, the identity."""
+    if "noise_covariance" in latents:
+        full = latents["noise_covariance"].transpose("electrode", "electrode_other").values
+        return full[np.ix_(index, index)].astype(float)
+    if "noise_variance" in latents:
+        return np.diag(latents["noise_variance"].values[index].astype(float))
+    return np.eye(len(index))

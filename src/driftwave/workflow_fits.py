@@ -1,0 +1,209 @@
+"""Which models a configuration fits to which session, and what each analysis can run on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from driftwave import registry
+from driftwave.config import (
+    Config,
+    Session,
+    find_layout,
+    load_layout,
+    load_sessions,
+    parse_config,
+)
+from driftwave.layout import Layout
+from driftwave.seeds import Member, ensemble_of, members_of
+
+RECORDING = "recording"  # the source that is the recording itself, not a model
+SIMULATED = "simulated"  # folder of simulated files, beside those of the sessions
+SIGNALS = ("spikes", "field")  # what models observe
+
+
+@dataclass
+class FitPlan:
+    """The sessions of a configuration and what is fitted to each.
+
+    Parameters
+    ----------
+    config : Config
+    sessions : dict of str to Session
+    left_out : dict of str to str
+        Sessions left out because their NWB file is not there (``absent: skip``), and that file.
+    """
+
+    config: Config
+    sessions: dict[str, Session]
+    left_out: dict[str, str] = field(default_factory=dict)
+    _layouts: dict[str, Layout] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, content: Mapping[str, Any], file: str | Path = "config") -> Self:
+        """Read the session table that a configuration mapping names.
+
+        Raises
+        ------
+        InputError
+            If the configuration or the table breaks its schema.
+        """
+        config = parse_config(content, file)
+        plan = cls(config, {row.session: row for row in load_sessions(config.sessions)})
+        if config.absent == "skip":
+            plan._leave_out_absent()
+        return plan
+
+    def _leave_out_absent(self) -> None:
+        made = {Path(self.path(SIMULATED, f"{name}.nwb")) for name in self.config.simulations}
+        for session in list(self.sessions):
+            path = Path(self.nwb(session))
+            if path not in made and not path.is_file():
+                self.left_out[session] = str(path)
+                del self.sessions[session]
+
+    def layout(self, session: str) -> Layout:
+        """The session's layout."""
+        name = self.sessions[session].layout
+        if name not in self._layouts:
+            self._layouts[name] = load_layout(name, self.config.layouts)
+        width = self.sessions[session].bin_width
+        return self._layouts[name].model_copy(update={"bin_width": width} if width else {})
+
+    def layout_path(self, session: str) -> str:
+        """Path of the session's layout file."""
+        return str(find_layout(self.sessions[session].layout, self.config.layouts))
+
+    def nwb(self, session: str) -> str:
+        """Path of the session's NWB file."""
+        return str(Path(self.config.data_root) / self.sessions[session].nwb)
+
+    @cached_property
+    def members(self) -> dict[str, Member]:
+        """The fits of all configured models by name: one of each, or one for each of its seeds."""
+        every = (m for model in self.config.models for m in members_of(self.config, model))
+        return {member.name: member for member in every}
+
+    @cached_property
+    def ensembles(self) -> dict[str, list[str]]:
+        """Ensembles by name, each with the names of the fits it averages."""
+        found: dict[str, list[str]] = {}
+        for model in self.config.models:
+            name = ensemble_of(self.config, model)
+            if name and "spikes" in self.observes_of.get(model, ()):
+                found[name] = self.fits_of(model)
+        return found
+
+    def fits_of(self, model: str) -> list[str]:
+        """Names of the fits of a configured model."""
+        return [member.name for member in members_of(self.config, model)]
+
+    def model_of(self, name: str) -> str:
+        """Configured model of a fit, or the model itself."""
+        return self.members[name].model if name in self.members else name
+
+    def plugin_of(self, name: str) -> str:
+        """Plug-in of a configured model or of one of its fits."""
+        model = self.model_of(name)
+        return self.config.models[model].plugin or model
+
+    def params_of(self, name: str) -> dict[str, Any]:
+        """Parameters of a fit."""
+        return self.config.models[self.model_of(name)].params
+
+    @cached_property
+    def observes_of(self) -> dict[str, frozenset[str]]:
+        """Signals each configured model observes: spikes, field or both.
+
+        They are the plug-in's ``OBSERVES`` unless its parameter ``observations`` says otherwise.
+        """
+        known = registry.plugins("models")
+        found = {}
+        for model, entry in self.config.models.items():
+            plugin = known.get(self.plugin_of(model))
+            if plugin is not None:
+                named = str(entry.params.get("observations", plugin.observes))
+                found[model] = frozenset(SIGNALS if named == "both" else {named})
+        return found
+
+    def models(self, session: str, observes: str = "") -> list[str]:
+        """Models fitted to a session, of one kind of signal or of all."""
+        row, groups = self.sessions[session], self.layout(session).groups()
+        if row.stages is not None and "fit" not in row.stages:
+            return []
+        wanted = self.config.models if row.models is None else row.models
+        seen = {model: self.observes_of.get(model, frozenset({""})) for model in wanted}
+        return [m for m in wanted if seen[m] <= groups and (not observes or observes in seen[m])]
+
+    def fits(self, session: str, observes: str = "") -> list[str]:
+        """Fits of a session: its models, or each of their seeds."""
+        return [name for model in self.models(session, observes) for name in self.fits_of(model)]
+
+    def averages(self, session: str) -> list[str]:
+        """Ensembles of a session."""
+        names = (ensemble_of(self.config, model) for model in self.models(session, "spikes"))
+        return [name for name in names if name in self.ensembles]
+
+    def shown(self, session: str, observes: str = "") -> list[str]:
+        """What stands for each model where not all seeds are wanted: first seed and ensemble."""
+        first = [self.fits_of(model)[0] for model in self.models(session, observes)]
+        return first + (self.averages(session) if observes == "spikes" else [])
+
+    def seeds(self, session: str) -> dict[str, list[str]]:
+        """The session's models of spikes that have several seeds, and their fits."""
+        fits = {model: self.fits_of(model) for model in self.models(session, "spikes")}
+        return {model: names for model, names in fits.items() if len(names) > 1}
+
+    def can(self, session: str, stage: str) -> bool:
+        """Whether a session's layout yields what an analysis needs."""
+        layout = self.layout(session)
+        groups = layout.groups()
+        if stage == "decode":
+            return "spikes" in groups and bool(groups & {"behavior", "stimulus"})
+        if stage == "manifold":
+            return "spikes" in groups
+        return self._has_positions(session) or bool(self._travelling(session))
+
+    def _has_positions(self, session: str) -> bool:
+        field = self.layout(session).field
+        return field is not None and field.positions is not None
+
+    def waves_of(self, name: str) -> str:
+        """Kind of waves a source gives: field, loadings, decoded, lattice, ring, or none.
+
+        That of the recording is its field's; that of a model its plug-in's ``GIVES_WAVES``.
+        """
+        if name == RECORDING:
+            return "field"
+        plugin = registry.plugins("models").get(self.plugin_of(name))
+        return "" if plugin is None else str(plugin.constants.get("GIVES_WAVES", ""))
+
+    def _travelling(self, session: str) -> list[str]:
+        """First fits of the session's models that give waves of their own."""
+        first = [self.fits_of(model)[0] for model in self.models(session)]
+        loaded = set(self.shown(session, "field")) if self._has_positions(session) else set()
+        kinds = {name: self.waves_of(name) for name in first}
+        return [n for n, kind in kinds.items() if kind and (kind != "loadings" or n in loaded)]
+
+    def sources(self, session: str, stage: str) -> list[str]:
+        """What an analysis runs on: the recording and each model of the right signal.
+
+        Of a model with several seeds, decoding takes each and the ensemble, other analyses the
+        first seed and the ensemble.
+        """
+        wanted = self.sessions[session].stages
+        if not self.can(session, stage) or (wanted is not None and stage not in wanted):
+            return []
+        if stage == "decode":
+            return [RECORDING, *self.fits(session, "spikes"), *self.averages(session)]
+        if stage == "waves":
+            recorded = [RECORDING] if self._has_positions(session) else []
+            return recorded + self._travelling(session)
+        return [RECORDING, *self.shown(session, "spikes")]
+
+    def path(self, session: str, *parts: str) -> str:
+        """A path below the session's folder of results."""
+        return "/".join([self.config.results, session, *parts])
