@@ -1,6 +1,7 @@
 # make help    what there is
 VENV ?= .venv
 DATA ?= ../shared/data
+PAPER ?= langevinflow
 LOCK := envs/requirements.lock.txt
 READY := $(VENV)/.driftwave
 export PATH := $(abspath $(VENV))/bin:$(PATH)
@@ -31,8 +32,8 @@ demo: $(READY)  ## Simulate, ingest, fit, analyse, draw and report (a few minute
 recordings: $(READY)  ## The same for the real recordings in DATA (default ../shared/data)
 	@$(call run_workflow,--configfile config/recordings.yaml --config data_root=$(DATA),results)
 
-paper: $(READY)  ## LangevinFlow's tables and figures beside the baselines (about two hours)
-	@$(call run_workflow,--configfile config/paper/langevinflow.yaml,results/paper)
+paper: $(READY)  ## Tables and figures of PAPER, langevinflow (default, two hours) or oscillators
+	@$(call run_workflow,--configfile config/paper/$(PAPER).yaml,results/paper/$(PAPER))
 
 test: $(READY)  ## All tests
 	@$(VENV)/bin/python -c "import nlb_tools" 2> /dev/null \

@@ -26,6 +26,7 @@ include: "workflow/rules/decoding.smk"
 include: "workflow/rules/manifolds.smk"
 include: "workflow/rules/waves.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/experiments.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -37,23 +38,42 @@ rule all:
         "All results are made"
 
 
-# The paper's sessions and models are another configuration, so another workflow.
-localrules:
-    paper,
+# A paper's sessions and models are another configuration, so another workflow.
+PAPERS = ("langevinflow", "oscillators")
+
+
+for name in PAPERS:
+
+    rule:
+        name:
+            f"paper_{name}"
+        input:
+            f"config/paper/{name}.yaml",
+        log:
+            f"results/paper/logs/{name}.log",
+        localrule: True
+        threads: workflow.cores
+        params:
+            snakefile=workflow.main_snakefile,
+        message:
+            "Fit, compare and draw what {input} lists"
+        shell:
+            "( snakemake --snakefile {params.snakefile:q} --configfile {input:q} --cores {threads}"
+            " --keep-going || status=$?;"
+            " snakemake summary --snakefile {params.snakefile:q} --configfile {input:q} --cores 1;"
+            " exit ${{status:-0}} ) 2>&1 | tee {log:q}"
 
 
 rule paper:
-    input:
-        "config/paper/langevinflow.yaml",
     log:
         "results/paper/logs/paper.log",
+    localrule: True
     threads: workflow.cores
     params:
+        names=[f"paper_{name}" for name in PAPERS],
         snakefile=workflow.main_snakefile,
     message:
-        "Fit and compare what {input} lists; results/paper/summary.html tells what became of it"
+        "All papers, one after the other; results/paper/*/summary.html tell what became of them"
     shell:
-        "( snakemake --snakefile {params.snakefile:q} --configfile {input:q} --cores {threads}"
-        " --keep-going || status=$?;"
-        " snakemake summary --snakefile {params.snakefile:q} --configfile {input:q} --cores 1;"
-        " exit ${{status:-0}} ) 2>&1 | tee {log:q}"
+        "( for name in {params.names}; do snakemake $name --snakefile {params.snakefile:q}"
+        " --cores {threads} || status=$?; done; exit ${{status:-0}} ) 2>&1 | tee {log:q}"

@@ -123,7 +123,7 @@ def test_a_plugin_says_what_it_is(kind: str, name: str) -> None:
     assert inspect.getdoc(function)
 
 
-@pytest.mark.parametrize(("kind", "name"), names("models", *ANALYSES, "simulators"))
+@pytest.mark.parametrize(("kind", "name"), names("models", *ANALYSES, "simulators", "experiments"))
 def test_parameters_are_described_checked_and_have_defaults(kind: str, name: str) -> None:
     params = registry.load(kind, name).Params
     for field_name, info in params.model_fields.items():
@@ -142,7 +142,9 @@ def test_a_model_says_what_it_observes(name: str) -> None:
     assert registry.plugin("models", name).observes in ("spikes", "field")
 
 
-@pytest.mark.parametrize(("kind", "name"), names("models", *ANALYSES, "figures", "simulators"))
+@pytest.mark.parametrize(
+    ("kind", "name"), names("models", *ANALYSES, "figures", "simulators", "experiments")
+)
 def test_a_plugin_keeps_its_signature(kind: str, name: str) -> None:
     function = getattr(registry.load(kind, name), registry.KINDS[kind][1])
     found = inspect.signature(function).parameters
@@ -150,12 +152,24 @@ def test_a_plugin_keeps_its_signature(kind: str, name: str) -> None:
         "models": ["recording", "params", "seed", "device", "progress", "checkpoint"],
         "figures": ["recording", "results"],
         "simulators": [None, "params", "seed"],
+        "experiments": ["params", "seed"],
     }.get(kind, ["recording", "latents", "params", "seed"])
     assert len(found) == len(expected)
     for wanted, have in zip(expected, found, strict=True):
         assert wanted in (None, have)
     keywords = {n for n, p in found.items() if p.kind is p.KEYWORD_ONLY}
     assert keywords == {"seed", "device", "progress", "checkpoint"} & set(found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", registry.plugins("experiments"))
+def test_an_experiment_repeats_itself_and_is_drawn(name: str) -> None:
+    module = registry.load("experiments", name)
+    with dask_threads(1):
+        first, again = (module.run(quick_params(module), seed=1) for _ in range(2))
+    xr.testing.assert_identical(first, again)
+    assert not without_units(first)
+    assert module.draw(first).axes
 
 
 @pytest.mark.parametrize("name", models("spikes"))

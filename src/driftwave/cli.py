@@ -11,10 +11,11 @@ from typing import Any
 import click
 
 from driftwave import __version__
+from driftwave.command import PATH
 from driftwave.errors import DriftwaveError
+from driftwave.experiments._commands import COMMANDS as EXPERIMENT_COMMANDS
 from driftwave.search.commands import COMMANDS as SEARCH_COMMANDS
 
-PATH = click.Path(path_type=Path)
 _LOG_OPTION = click.option(
     "--log", type=PATH, default=None, help="Also write messages and errors to this file."
 )
@@ -32,7 +33,7 @@ def cli() -> None:
     """From NWB recordings to latent dynamics, decoding, manifolds and travelling waves."""
 
 
-for _command in SEARCH_COMMANDS:
+for _command in (*SEARCH_COMMANDS, *EXPERIMENT_COMMANDS):
     cli.add_command(_command)
 
 

@@ -48,6 +48,16 @@ class SimulationConfig(Strict):
     params: dict[str, Any] = Field(default_factory=dict)
 
 
+class ExperimentConfig(Strict):
+    """One question asked of many simulated data sets, to <results>/experiments/<name>.zarr."""
+
+    plugin: Name | None = Field(
+        None, description="Experiment plug-in; default the entry's own name."
+    )
+    seed: int = 0
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
 class Config(Strict):
     """The workflow's configuration."""
 
@@ -69,6 +79,7 @@ class Config(Strict):
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     threads: int = Field(1, ge=1, description="Threads of one fit or analysis job.")
     simulations: dict[Name, SimulationConfig] = Field(default_factory=dict)
+    experiments: dict[Name, ExperimentConfig] = Field(default_factory=dict)
     models: dict[Name, ModelConfig]
     decoding: AnalysisConfig = AnalysisConfig(plugin="ridge")
     manifold: AnalysisConfig = AnalysisConfig(plugin="pca")

@@ -167,7 +167,7 @@ class TruthLayout(Strict):
     oscillators: str | None = Field(
         None,
         description="Path of a table of true oscillators, with columns frequency, damping, kind, "
-        "direction, speed, centre_x, centre_y, loading_re and loading_im.",
+        "direction, speed, sign, centre_x, centre_y, loading_re and loading_im.",
     )
     parameters: str | None = Field(
         None, description="Path of a table of one row, whose columns become attributes."

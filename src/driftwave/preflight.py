@@ -20,7 +20,7 @@ from driftwave.search.check import search_problems
 from driftwave.search.settings import SearchConfig
 from driftwave.seeds import members_of
 from driftwave.workflow_figures import FIGURES
-from driftwave.workflow_fits import RECORDING, SIMULATED
+from driftwave.workflow_fits import RECORDING, RESERVED
 from driftwave.workflow_plan import ANALYSES, Plan
 
 _SHOWN = 10
@@ -57,6 +57,10 @@ def problems(plan: Plan, file: str | Path = "config") -> Iterator[DriftwaveError
         yield from _plugin(
             file, f"{key}.simulator", "simulators", simulation.simulator, simulation.params, key
         )
+    for name, experiment in config.experiments.items():
+        key = f"experiments.{name}"
+        plugin = plan.experiment_plugin(name)
+        yield from _plugin(file, key, "experiments", plugin, experiment.params, key)
     for name, model in config.models.items():
         key = f"models.{name}"
         field = f"{key}.plugin" if model.plugin else key
@@ -159,12 +163,12 @@ def _names(plan: Plan, file: str | Path) -> Iterator[InputError]:
 def _session(plan: Plan, session: str, made: Iterable[str]) -> Iterator[DriftwaveError]:
     """A missing layout or NWB file, or models and stages that the layout cannot serve."""
     row, table = plan.sessions[session], plan.config.sessions
-    if session == SIMULATED:
+    if session in RESERVED:
         yield InputError(
             file=table,
             field=f"session {session}",
-            found=f"a session named {SIMULATED!r}",
-            expected="any other name, since simulated files are kept under it",
+            found=f"a session named {session!r}",
+            expected=f"any other name, since {RESERVED[session]} under it",
             fix="Rename the session",
         )
     nwb = plan.nwb(session)

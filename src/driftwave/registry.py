@@ -28,6 +28,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "waves": ("driftwave.waves", "analyse"),
     "figures": ("driftwave.figures", "draw"),
     "simulators": ("driftwave.ingest.simulate", "simulate"),
+    "experiments": ("driftwave.experiments", "run"),
 }
 
 

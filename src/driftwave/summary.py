@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from driftwave.search.plan import begun_jobs
-from driftwave.workflow_fits import SIMULATED
+from driftwave.workflow_fits import EXPERIMENTS, SIMULATED
 from driftwave.workflow_plan import Job, Plan
 
 _STATES = ("failed", "skipped", "not run", "done")
@@ -142,7 +142,8 @@ def as_html(rows: list[Row]) -> str:
     for row in rows:
         by_session.setdefault(row.session, []).append(row)
     for session, own in by_session.items():
-        title = "simulated files" if session == SIMULATED else f"session {session}"
+        titles = {SIMULATED: "simulated files", EXPERIMENTS: "experiments"}
+        title = titles.get(session, f"session {session}")
         parts += [f"<h2>{escape(title)}: {escape(counted(own))}</h2>", _table(own)]
     body = "\n".join(parts)
     return (

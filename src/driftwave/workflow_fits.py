@@ -22,6 +22,8 @@ from driftwave.seeds import Member, ensemble_of, members_of
 
 RECORDING = "recording"  # the source that is the recording itself, not a model
 SIMULATED = "simulated"  # folder of simulated files, beside those of the sessions
+EXPERIMENTS = "experiments"  # folder of what experiments find
+RESERVED = {SIMULATED: "simulated files are kept", EXPERIMENTS: "results of experiments are kept"}
 SIGNALS = ("spikes", "field")  # what models observe
 
 

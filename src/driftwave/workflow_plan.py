@@ -17,7 +17,7 @@ from driftwave.config import AnalysisConfig
 from driftwave.fingerprint import fingerprint
 from driftwave.seeds import ensemble_of
 from driftwave.workflow_figures import FIGURES, FigureKind
-from driftwave.workflow_fits import RECORDING, SIMULATED, FitPlan
+from driftwave.workflow_fits import EXPERIMENTS, RECORDING, SIMULATED, FitPlan
 
 # stage -> (plug-in kind, key of the configuration)
 ANALYSES = {
@@ -44,7 +44,7 @@ class Job:
     Attributes
     ----------
     session : str
-        Session, or ``simulated`` for the making of an NWB file.
+        Session, ``simulated`` for the making of an NWB file, or ``experiments``.
     stage : str
         Subcommand.
     name : str
@@ -105,6 +105,20 @@ class Plan(FitPlan):
             if str(Path(self.path(SIMULATED, f"{name}.nwb"))) in used
         ]
 
+    def experiments(self) -> list[Job]:
+        """Two jobs per experiment: its results, and their figure."""
+        jobs = []
+        for name in self.config.experiments:
+            store = self.path(EXPERIMENTS, f"{name}.zarr")
+            drawn = [self.path(EXPERIMENTS, f"{name}.{suffix}") for suffix in ("png", "svg")]
+            jobs.append(self._job(EXPERIMENTS, "experiment", name, [store], []))
+            jobs.append(self._job(EXPERIMENTS, "experiment_figure", name, drawn, [store]))
+        return jobs
+
+    def experiment_plugin(self, name: str) -> str:
+        """Plug-in of a configured experiment."""
+        return self.config.experiments[name].plugin or name
+
     def jobs(self, session: str) -> list[Job]:
         """The jobs of one session, in an order in which they can run."""
         if session not in self._jobs:
@@ -114,6 +128,7 @@ class Plan(FitPlan):
     def all_jobs(self) -> Iterator[Job]:
         """The jobs of all sessions."""
         yield from self.simulations()
+        yield from self.experiments()
         for session in self.sessions:
             yield from self.jobs(session)
 
@@ -210,7 +225,8 @@ class Plan(FitPlan):
 
     def targets(self) -> list[str]:
         """Outputs of the jobs that no other job reads from: asking for these makes everything."""
-        wanted: list[str] = []
+        drawn = (job for job in self.experiments() if job.inputs)
+        wanted = [path for job in drawn for path in job.outputs]
         for session in self.sessions:
             read = {path for job in self.jobs(session) for path in job.inputs}
             last = (job for job in self.jobs(session) if not read.intersection(job.outputs))
@@ -244,6 +260,7 @@ class Plan(FitPlan):
             "search_trial": "models",
             "simulate": "simulators",
             "figure": "figures",
+            "experiment": "experiments",
         }.get(stage)
         kind = kind or ANALYSES.get(stage, ("",))[0]
         modules = [registry.plugin(kind, plugin).module] if kind else []

@@ -25,6 +25,7 @@ NOTHING = "(?!)"
 
 wildcard_constraints:
     simulation="|".join(PLAN.config.simulations) or NOTHING,
+    experiment="|".join(PLAN.config.experiments) or NOTHING,
     session=NAME,
     model=NAME,
     source=NAME,

@@ -48,7 +48,7 @@ class Demodulator(nn.Module):
                 weight = torch.exp(-lag.abs() / scale)
                 carrier = torch.stack([torch.cos(turn * lag), torch.sin(turn * lag)])
                 for side in (lag >= 0, lag <= 0):
-                    norm = math.sqrt((1 - math.exp(-2 / scale)))
+                    norm = math.sqrt(1 - math.exp(-2 / scale))
                     parts.append(norm * weight * side * carrier)
         shape = (len(angle), 2 * len(TIMESCALES), 2, bins, bins)
         # Counts as buffer, not as weight: the frequencies are those the fit starts from.

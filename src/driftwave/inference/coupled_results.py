@@ -27,10 +27,10 @@ def complex_field(state: np.ndarray, bands: int) -> np.ndarray:
 def winding_number(field: np.ndarray) -> np.ndarray:
     """Turns of the phase once round a ring (...) of a complex field (..., site).
 
-    Positive where the phase rises counter-clockwise; a wave of a positive frequency then moves
-    clockwise.
+    Positive where the phase falls counter-clockwise: a wave of a positive frequency then travels
+    counter-clockwise.
     """
-    step = np.angle(np.roll(field, -1, -1) * field.conj())
+    step = np.angle(field * np.roll(field, -1, -1).conj())
     return np.rint(step.sum(-1) / (2 * np.pi)).astype(int)
 
 

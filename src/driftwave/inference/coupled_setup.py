@@ -39,8 +39,8 @@ NAME = "coupled_oscillators"
 # Share of the Nyquist frequency of the bins that a band may start at.
 HIGHEST = 0.9
 
-# The frequencies' steps are this much smaller than those of other parameters: they start at spectral
-# peaks, and an error of 0.01 rad per bin is one of 1 rad at the end of 100 bins.
+# The frequencies' steps are this much smaller than other parameters': they start at spectral peaks,
+# and an error of 0.01 rad per bin is one of 1 rad at the end of 100 bins.
 FREQUENCY_PACE = 0.05
 
 Places = tuple[tuple[float, float], ...]

@@ -188,7 +188,8 @@ def test_predictions(
     Dataset
         ``field_recorded``, ``field_filled`` (test_time, electrode) and ``field_forecast``
         (horizon, test_time, electrode), microvolt, NaN on bad electrodes; ``electrode_fold``
-        (electrode), -1 for bad ones; coords ``test_time`` and ``horizon``, s.
+        (electrode), -1 for bad ones; ``test_rate`` (Hz) and ``test_run_in`` (s); coords
+        ``test_time`` and ``horizon``, s.
     """
     start = split_samples(source.samples)[1]
     stop = min(source.samples, start + round(longest * source.rate))
@@ -208,12 +209,13 @@ def test_predictions(
             "field_filled": (maps, _placed(filled, good), microvolt),
             "field_forecast": (("horizon", *maps), _placed(forecast, good), microvolt),
             "electrode_fold": ("electrode", groups, {"units": "1"}),
+            "test_rate": ((), source.rate, {"units": "Hz"}),
+            "test_run_in": ((), before / source.rate, {"units": "s"}),
         },
         coords={
             "test_time": ("test_time", source.time()[start:stop], {"units": "s"}),
             "horizon": ("horizon", np.array(steps) / source.rate, {"units": "s"}),
         },
-        attrs={"test_run_in": before / source.rate, "test_rate": source.rate},
     )
 
 

@@ -111,6 +111,7 @@ def infer(
     start: np.ndarray | None = None,
     tolerance: float = 1e-6,
     gaussian: GaussianEvidence | None = None,
+    spread: np.ndarray | None = None,
 ) -> Posterior:
     """Laplace approximation of each trial's posterior; exact where there are no counts.
 
@@ -128,6 +129,11 @@ def infer(
         A trial is done when a Newton step promises less than this gain, nats.
     gaussian : GaussianEvidence, optional
         Of ``bins`` bins of the same trials, beside the counts.
+    spread : ndarray (trial, bin, state, state), optional
+        Covariance of the latents, from an earlier call. Rates are then expected ones,
+        exp(C m + d + diag(C S C') / 2), in mode, covariance and evidence: repeated calls converge
+        on the Gaussian of highest evidence lower bound (Opper & Archambeau 2009, Neural Computation
+        21:786, equations 9 and 10), ``mean`` its mean and ``log_evidence`` the bound.
     """
     bins = counts.shape[1] if bins is None else bins
     states = len(dynamics.start)
@@ -141,6 +147,7 @@ def infer(
             None if start is None else start[i : i + trials],
             tolerance,
             None if gaussian is None else gaussian.of(slice(i, i + trials)),
+            None if spread is None else spread[i : i + trials],
         )
         for i in range(0, len(counts), trials)
     ]
@@ -156,14 +163,16 @@ def _infer(
     start: np.ndarray | None,
     tolerance: float,
     gaussian: GaussianEvidence | None,
+    spread: np.ndarray | None,
 ) -> Posterior:
-    target = _Target(counts, loadings, dynamics, bins, gaussian)
+    target = _Target(counts, loadings, dynamics, bins, gaussian, spread)
     mean = np.empty((len(counts), bins, len(dynamics.start)))
     mean[:] = target.prior_mean() if start is None else start
     cost, rate = target.cost(mean)
     factor = target.newton(mean, cost, rate, tolerance)
     covariance, lagged = factor.inverse_blocks()
     evidence = 0.5 * (target.log_determinant - factor.log_determinant()) - cost
+    evidence += target.bound(rate)
     return Posterior(mean, covariance, lagged, evidence)
 
 
@@ -177,6 +186,7 @@ class _Target:
         dynamics: Dynamics,
         bins: int,
         gaussian: GaussianEvidence | None = None,
+        spread: np.ndarray | None = None,
     ) -> None:
         self.dynamics = dynamics
         self.loadings = loadings
@@ -192,6 +202,14 @@ class _Target:
         if gaussian is not None:
             self.drive += gaussian.linear
             self.constant += gaussian.cost
+        self.widening = None
+        if spread is not None:
+            flat = spread[:, : self.seen].reshape(*counts.shape[:2], -1)
+            self.widening = flat @ (self.products.T / 2)
+
+    def bound(self, rate: np.ndarray) -> np.ndarray | float:
+        """What the lower bound has more than Laplace's formula with expected rates, (trial,)."""
+        return 0.0 if self.widening is None else (rate * self.widening).sum((1, 2))
 
     def prior_mean(self) -> np.ndarray:
         mean = np.empty(self.drive.shape[1:])
@@ -203,7 +221,10 @@ class _Target:
     def cost(self, mean: np.ndarray, use: np.ndarray | slice = slice(None)) -> tuple:
         """Cost (trial,) and rates (trial, seen bin, unit) of the trials ``use``."""
         with np.errstate(over="ignore"):  # an infinite cost is what makes a step too long
-            rate = np.exp(self.loadings.log_rate(mean[:, : self.seen]))
+            log_rate = self.loadings.log_rate(mean[:, : self.seen])
+            if self.widening is not None:
+                log_rate += self.widening[use]
+            rate = np.exp(log_rate)
             total = rate.sum((1, 2))
         prior = self._precision_times(mean, use)
         total += ((0.5 * prior - self.drive[use]) * mean).sum((1, 2)) + self.constant[use]

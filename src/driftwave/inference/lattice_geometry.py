@@ -100,7 +100,7 @@ def fit_circle(points: np.ndarray) -> tuple[np.ndarray, float]:
         raise ValueError("points on one line determine no circle")
     design = np.column_stack([2 * shifted, np.ones(len(points))])
     a, b, c = np.linalg.lstsq(design, np.square(shifted).sum(1), rcond=None)[0]
-    return mean + [a, b], float(np.sqrt(c + a * a + b * b))
+    return mean + np.array([a, b]), float(np.sqrt(c + a * a + b * b))
 
 
 def lies_on_ring(points: np.ndarray) -> bool:

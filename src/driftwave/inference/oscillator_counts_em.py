@@ -181,7 +181,7 @@ def em_iterations(
     penalty: float,
     tolerance: float = 1e-3,
 ) -> tuple[CountsModel, float]:
-    """Some iterations; the modes of one are where Newton's method starts in the next.
+    """Some iterations; each goes on from the posterior of the one before.
 
     Returns
     -------
@@ -191,11 +191,16 @@ def em_iterations(
         the counts' factorials.
     """
     every = np.ones(observed.counts.shape[-1], dtype=bool)
-    mode, evidence = None, np.nan
+    posterior, evidence = None, np.nan
     for _ in range(count):
         posterior = model.infer(
-            observed.counts, every, field=observed.field, start=mode, tolerance=tolerance
+            observed.counts,
+            every,
+            field=observed.field,
+            start=posterior,
+            tolerance=tolerance,
+            refinements=1,
         )
-        mode, evidence = posterior.mean, posterior.log_evidence.sum() / observed.entries
+        evidence = posterior.log_evidence.sum() / observed.entries
         model = maximise(model, posterior, observed, bounds, penalty)
     return model, float(evidence)

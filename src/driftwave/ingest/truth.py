@@ -24,9 +24,10 @@ _WAVE_UNITS = {
 _OSCILLATOR_UNITS = {
     "frequency": "Hz",
     "damping": "per sample",
-    "kind": "planar | radial | rotating | standing | random",
+    "kind": "planar | radial | rotating | standing | random | zero_lag",
     "direction": "degrees",
     "speed": "mm/s",
+    "sign": "1",
     "centre_x": "mm",
     "centre_y": "mm",
 }

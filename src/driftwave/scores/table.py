@@ -16,6 +16,7 @@ from driftwave.recording import trial_mask
 from driftwave.scores.bits_per_spike import bps_sums
 from driftwave.scores.decoded import decoding_rows
 from driftwave.scores.few_shot import MeanOfSubsets, few_shot_co_bps, shots
+from driftwave.scores.field import field_rows
 from driftwave.scores.latent_r2 import read_out_state
 from driftwave.scores.layout_rows import layout_rows
 from driftwave.scores.page import comparison_page
@@ -54,7 +55,7 @@ _PARTS = {
 def score_model(
     recording: xr.DataTree, latents: xr.Dataset, seed: int, *, resamples: int = 1000
 ) -> pd.DataFrame:
-    """Score a model's rates on the test trials.
+    """Score a model's rates on the test trials, or its field on the test stretch.
 
     Rows (each only where the session allows it):
 
@@ -77,6 +78,8 @@ def score_model(
         Where the layout's ``scores`` asks for them: see
         :mod:`driftwave.scores.velocity`, :mod:`driftwave.scores.psth` and
         :mod:`driftwave.scores.produced_interval`.
+    ``held_out_electrode_r2``, ``forecast_r2 H ms`` and others
+        Of a model of the field: see :func:`driftwave.scores.field.field_rows`.
     ``cpu_seconds``
         Cost of the fit.
 
@@ -84,7 +87,7 @@ def score_model(
     ----------
     recording : DataTree
     latents : Dataset
-        Output of a model; without ``rate`` (a field model) only its cost is reported.
+        Output of a model, with ``rate``, or ``field_filled`` and ``field_forecast``, or both.
     seed : int
         Of the bootstrap and of the random subsets of training trials.
     resamples : int
@@ -108,6 +111,8 @@ def score_model(
         for name, note, sums, ceiling in found:
             rng = generator(seed, "bootstrap", name)
             rows.append(_row(name, note, sums, ceiling, sums.interval(rng, resamples=resamples)))
+    if "field_filled" in latents:
+        rows += field_rows(recording, latents, seed, resamples=resamples)
     if "cpu_seconds" in latents.attrs:
         cost = {"metric": "cpu_seconds", "value": float(latents.attrs["cpu_seconds"]), "unit": "s"}
         rows.append({**cost, "note": "fit, all threads" + _trouble(latents)})

@@ -2,58 +2,28 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 
-PATH = click.Path(path_type=Path)
-
-
-def _mapping(context: click.Context, option: click.Parameter, text: str | None) -> Any:
-    del context
-    content = {} if text is None else yaml.safe_load(text)
-    if not isinstance(content, dict):
-        raise click.BadParameter(f"{option.name} must be a mapping, got {text!r}")
-    return content
-
-
-def _stage(name: str) -> Callable[[Callable[..., None]], click.Command]:
-    """A command with ``--out`` and ``--log``, as every rule gives them."""
-
-    def decorate(function: Callable[..., None]) -> click.Command:
-        @functools.wraps(function)
-        def logged(*, log: Path | None, **options: Any) -> None:
-            from driftwave.joblog import job_log
-
-            with job_log(log, name):
-                function(**options)
-
-        with_log = click.option("--log", type=PATH, default=None, help="Also log to this file.")
-        with_out = click.option("--out", type=PATH, required=True, help="Output path.")
-        return click.command(name=name)(with_out(with_log(logged)))
-
-    return decorate
-
+from driftwave.command import PATH, mapping, stage
 
 _PLUGIN = click.option("--plugin", required=True, help="Model plug-in.")
 _PARAMS = click.option(
-    "--params", default="{}", callback=_mapping, help="Parameters that are not searched, as JSON."
+    "--params", default="{}", callback=mapping, help="Parameters that are not searched, as JSON."
 )
 _FOLDERS = click.argument("folders", nargs=-1, required=True, type=PATH)
 
 
-@_stage("search-trial")
+@stage("search-trial")
 @click.argument("recording", type=PATH)
-@click.option("--space", required=True, callback=_mapping, help="`space` and `seed` as JSON.")
+@click.option("--space", required=True, callback=mapping, help="`space` and `seed` as JSON.")
 @click.option("--ranking", type=PATH, default=None, help="Rung before; default is to draw.")
 @click.option("--place", type=int, required=True, help="Number of the draw, or place in RANKING.")
 @_PLUGIN
 @_PARAMS
-@click.option("--budget", default="{}", callback=_mapping, help="Budget parameter as JSON.")
+@click.option("--budget", default="{}", callback=mapping, help="Budget parameter as JSON.")
 @click.option("--checkpoint", type=PATH, default=None, help="Scratch folder to resume from.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True)
@@ -80,7 +50,7 @@ def trial(
     click.echo(f"{result['metric']} {result['score']}" if not result["why"] else result["why"])
 
 
-@_stage("search-rank")
+@stage("search-rank")
 @_FOLDERS
 def rank(folders: tuple[Path, ...], out: Path) -> None:
     """Rank the trials of a rung, the best first."""
@@ -89,7 +59,7 @@ def rank(folders: tuple[Path, ...], out: Path) -> None:
     write_ranking(rank_results(folders), out)
 
 
-@_stage("search-best")
+@stage("search-best")
 @_FOLDERS
 @click.option("--session", required=True)
 @click.option("--model", required=True, help="Name of the model in the configuration.")
@@ -127,13 +97,13 @@ def best(
 @click.option(
     "--space",
     default=None,
-    callback=_mapping,
+    callback=mapping,
     help="Space in YAML, e.g. '{learning_rate: {log_uniform: [0.001, 0.03]}}'.",
 )
 @click.option(
     "--budget",
     default=None,
-    callback=_mapping,
+    callback=mapping,
     help="For halving, in YAML, e.g. '{parameter: steps, least: 100, most: 900}'.",
 )
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="At a time.")

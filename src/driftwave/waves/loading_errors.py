@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from driftwave.waves.loading_intervals import LoadingErrors
+
 FLOOR = 1e-2
 
 
@@ -13,13 +15,14 @@ def cycle_covariance(
 ) -> np.ndarray:
     """Error covariance of a loading, as a pattern of a cross-spectrum of finitely many cycles.
 
-    A loading is in effect an eigenvector of the cross-spectrum about its frequency, in coordinates
-    in which noise is white. Two oscillations of power l_1 and l_j that share no signal have a
-    chance correlation of variance 1 / n over n independent cycles, which turns the first's pattern
-    towards the other's by sqrt(l_1 l_j / n) / (l_1 - l_j) (Anderson 1963, Annals of Mathematical
-    Statistics 34:122). With standing patterns of like power, any complex mixture of them, a wave
-    among them, may come out. A model's own standard errors take the oscillations as known and do
-    not hold this.
+    In coordinates in which noise is white, a loading is in effect an eigenvector of the
+    cross-spectrum about its frequency. Two oscillations of power l_1 and l_j that share no signal
+    have a chance correlation of variance 1 / n over n independent cycles, which turns the first's
+    pattern towards the other's by sqrt(l_1 l_j / n) / (l_1 - l_j) (Anderson 1963, Annals of
+    Mathematical Statistics 34:122). With standing patterns of like power, any complex mixture of
+    them, a wave among them, may come out. A loading that is itself a mixture of eigenvectors (slow
+    factors or other oscillators took part of its pattern) is certain in its largest part only: the
+    others count as errors of their own size. A model's standard errors hold neither.
 
     Parameters
     ----------
@@ -48,9 +51,17 @@ def cycle_covariance(
     value = np.maximum(value, FLOOR * np.trace(white).real / count)
     turned = own * value
     mixed = turned / (turned + samples * (own - value) ** 2)
-    spread = power * (vector * mixed) @ vector.conj().T
-    spread = rest @ spread @ rest + power / samples * np.outer(unit, unit.conj())
-    return root @ spread @ root.conj().T
+    spread = rest @ ((vector * mixed) @ vector.conj().T) @ rest
+    spread += np.outer(unit, unit.conj()) / samples + _lesser_parts(white, unit)
+    return power * root @ spread @ root.conj().T
+
+
+def _lesser_parts(white: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """Power that a pattern has along each eigenvector but the one it is nearest to."""
+    _, vector = np.linalg.eigh(white)
+    part = np.abs(vector.conj().T @ unit) ** 2
+    part[np.argmax(part)] = 0
+    return (vector * part) @ vector.conj().T
 
 
 def independent_samples(bandwidth: float, seconds: float, width: float) -> float:
@@ -63,26 +74,26 @@ def independent_samples(bandwidth: float, seconds: float, width: float) -> float
     return max(2.0, seconds * min(np.pi * bandwidth, 2 * width))
 
 
-def standard_error_factors(
-    latents: xr.Dataset, index: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Standard errors of real and imaginary parts, and how errors go together over electrodes.
+def standard_errors(latents: xr.Dataset, index: np.ndarray) -> list[LoadingErrors] | None:
+    """Standard errors of each oscillator's loading, and how they go together over electrodes.
+
+    Errors of a regression on the same oscillation are correlated between electrodes as the noise.
 
     Parameters
     ----------
     latents : Dataset
-        With ``loading_re_sd`` and ``loading_im_sd`` (oscillator, electrode), and
-        ``noise_covariance`` (electrode, electrode_other) where noise is correlated.
+        With ``loading_re_sd`` and ``loading_im_sd`` (oscillator, electrode), ``frequency_sd``
+        (oscillator), and ``noise_covariance`` (electrode, electrode_other) where noise is
+        correlated.
     index : ndarray of int (electrode,)
         Electrodes used.
 
     Returns
     -------
-    (real, imaginary, factor) or None
-        (oscillator, electrode) twice, and a factor of the correlation matrix; None where the
-        latents carry no standard errors.
+    list of LoadingErrors or None
+        None where the latents carry no standard errors.
     """
-    if "loading_re_sd" not in latents or "loading_im_sd" not in latents:
+    if any(name not in latents for name in ("loading_re_sd", "loading_im_sd", "frequency_sd")):
         return None
     dims = ("oscillator", "electrode")
     real = latents["loading_re_sd"].transpose(*dims).values[:, index]
@@ -90,7 +101,12 @@ def standard_error_factors(
     noise = noise_of(latents, index)
     deviation = np.sqrt(np.diag(noise))
     correlation = noise / np.outer(deviation, deviation)
-    return real, imaginary, np.linalg.cholesky(correlation + 1e-9 * np.eye(len(index)))
+    factor = np.linalg.cholesky(correlation + 1e-9 * np.eye(len(index)))
+    hertz = latents["frequency_sd"].values
+    return [
+        LoadingErrors(a, b, factor, float(c))
+        for a, b, c in zip(real, imaginary, hertz, strict=True)
+    ]
 
 
 def noise_of(latents: xr.Dataset, index: np.ndarray) -> np.ndarray:

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ive, logsumexp
 
-LENGTHS = 4
+LENGTHS = 3
+# Electrodes in the shortest length of the processes.
+SHORTEST = 3
 VARIANCES = (0.25, 0.5, 1.0, 2.0, 4.0)
 # Part of a process's variance that its leading eigenvectors may leave out; as much of the loading's
 # power counts as error of single electrodes, which no smooth process can follow.
@@ -98,7 +100,7 @@ def travelling_evidence(
     covariance : ndarray, complex (electrode, electrode)
         E[e e*] of the loading's error, positive definite.
     pitch : float
-        Distance of neighbouring electrodes, mm; the shortest length of the processes is twice it.
+        Distance of neighbouring electrodes, mm; the shortest length of the processes is three times it.
     nyquist : float
         Largest |k|, rad/mm.
 
@@ -108,7 +110,7 @@ def travelling_evidence(
     """
     observed = _Observed.of(position, loading, covariance)
     extent = float(np.ptp(position, axis=0).max())
-    lengths = np.geomspace(2 * pitch, max(2 * extent, 4 * pitch), LENGTHS)
+    lengths = np.geomspace(SHORTEST * pitch, 2 * max(extent, SHORTEST * pitch), LENGTHS)
     moving, still = [], []
     for length in lengths:
         factor = _factor(observed.position, float(length))

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import dask
 import numpy as np
 import xarray as xr
 
 from driftwave.compute import generator
 from driftwave.errors import InputError
-from driftwave.waves.directionality import Directionality
+from driftwave.inference.oscillator_subspace import groups_of
 from driftwave.waves.electrodes import Electrodes, good_electrodes, place
 from driftwave.waves.frames import FieldReader, open_field, read_frames
-from driftwave.waves.patterns import CLASSES, Verdict, circular_linear, classify, patterns_of
-from driftwave.waves.surrogates import (
-    CrossSpectrum,
-    benjamini_hochberg,
-    power_course,
-    stretches,
-    zero_lag_factors,
+from driftwave.waves.loading_errors import noise_of, standard_errors
+from driftwave.waves.loading_intervals import BOUNDED, LoadingErrors, wave_intervals
+from driftwave.waves.loading_null import near, null_table
+from driftwave.waves.loading_travel import travelling_table
+from driftwave.waves.patterns import (
+    CLASSES,
+    Patterns,
+    Verdict,
+    circular_linear,
+    classify,
+    patterns_of,
 )
 
 LOWEST = 0.5
-COURSE = 0.5
 NEEDED = ("frequency", "loading_amplitude", "loading_phase")
 UNITS = {
     "direction": "degree",
@@ -32,6 +34,7 @@ UNITS = {
     "centre_y": "mm",
     "frequency": "Hz",
 }
+WITHOUT = "none: the latents have no standard errors (loading_re_sd, loading_im_sd)"
 
 
 def analyse_loadings(
@@ -54,6 +57,13 @@ def analyse_loadings(
       spatial pattern holds than its mirror image in time, at most, whatever the pattern;
     - ``pgd``, the power-weighted PGD of the leading eigenvector.
 
+    Where the latents have standard errors, ``direction_low`` and ``direction_high`` and their like
+    are 95 % intervals (:mod:`driftwave.waves.loading_intervals`). ``log_bayes_factor`` compares a
+    travelling with a standing pattern (:mod:`driftwave.waves.loading_travel`). Oscillators of the
+    same ``group`` have one frequency and damping: only the subspace of their loadings is
+    identified (:mod:`driftwave.inference.oscillator_subspace`), and their single patterns, this
+    table's rows, are one choice of many.
+
     Parameters
     ----------
     recording : DataTree
@@ -61,7 +71,9 @@ def analyse_loadings(
         The group ``field``.
     latents : Dataset
         ``frequency`` (oscillator) Hz, ``loading_amplitude`` and ``loading_phase``
-        (oscillator, electrode), coords x and y (mm).
+        (oscillator, electrode), coords x and y (mm); optionally their standard errors
+        ``frequency_sd``, ``loading_re_sd``, ``loading_im_sd``, ``damping``, ``damping_sd``,
+        ``bandwidth`` (Hz) and ``noise_covariance`` or ``noise_variance``.
     width : float
         Hz.
     surrogates : int
@@ -82,11 +94,15 @@ def analyse_loadings(
     phase = latents["loading_phase"].transpose("oscillator", "electrode").values[:, index]
     reader = _open_for(recording, dataset, frequency, width)
     patterns = patterns_of(electrodes)
+    errors = standard_errors(latents, index)
     rows, verdicts = [], []
-    for f, a, angle in zip(frequency, amplitude, phase, strict=True):
+    for k, (f, a, angle) in enumerate(zip(frequency, amplitude, phase, strict=True)):
         verdict = classify(patterns, (a**2 * np.exp(1j * angle))[:, None])
         verdicts.append(verdict)
-        rows.append(_row(verdict, f, angle, electrodes))
+        row = _row(verdict, f, angle, electrodes)
+        rng = generator(seed, "loading interval", str(k))
+        row |= _bounds(verdict, patterns, a * np.exp(1j * angle), f, errors and errors[k], rng)
+        rows.append(row)
     table = xr.Dataset(
         {
             name: ("oscillator", np.array([row[name] for row in rows]), {"units": _unit(name)})
@@ -99,23 +115,51 @@ def analyse_loadings(
     table["event_phase"] = (("oscillator", "electrode"), phase, {"units": "rad"})
     scores = np.array([verdict.prediction for verdict in verdicts])
     table["prediction"] = (("oscillator", "pattern"), scores, {"units": "1"})
-    table = table.merge(_null_table(reader, frequency, width, surrogates, chunk, seed))
-    return table.assign_coords(
-        pattern=list(CLASSES),
-        electrode=latents["electrode"].values[index],
-        x=("electrode", electrodes.position[:, 0], {"units": "mm"}),
-        y=("electrode", electrodes.position[:, 1], {"units": "mm"}),
-    ).assign_attrs(
-        source=str(latents.attrs.get("model", "latents")),
-        session=session,
-        null="zero-lag cross-spectrum surrogates",
+    table["group"] = ("oscillator", groups_of(latents), {"units": "1"})
+    frames, measure = read_frames(reader, chunk=chunk, generalized=False, keep_phase=False)
+    spectrum = frames.spectrum.mean
+    bands = near(frequency, width, reader.detection_rate, len(spectrum))
+    travelling = travelling_table(
+        electrodes,
+        amplitude * np.exp(1j * phase),
+        [spectrum[band].mean(axis=0) if len(band) else None for band in bands],
+        noise_of(latents, index),
+        bandwidth=latents["bandwidth"].values if "bandwidth" in latents else None,
+        seconds=float(latents.attrs.get("fitted_seconds", reader.frames / reader.rate)),
+        width=width,
+    )
+    null = null_table(
+        reader,
+        frames,
+        measure,
+        frequency,
+        width=width,
         surrogates=surrogates,
-        pitch=electrodes.pitch,
+        chunk=chunk,
+        seed=seed,
+    )
+    return (
+        table.merge(travelling)
+        .merge(null)
+        .assign_coords(
+            pattern=list(CLASSES),
+            electrode=latents["electrode"].values[index],
+            x=("electrode", electrodes.position[:, 0], {"units": "mm"}),
+            y=("electrode", electrodes.position[:, 1], {"units": "mm"}),
+        )
+        .assign_attrs(
+            source=str(latents.attrs.get("model", "latents")),
+            session=session,
+            null="zero-lag cross-spectrum surrogates",
+            surrogates=surrogates,
+            pitch=electrodes.pitch,
+            intervals="95 % from the loadings' standard errors" if errors else WITHOUT,
+        )
     )
 
 
 def _unit(name: str) -> str:
-    return UNITS.get(name, "1")
+    return UNITS.get(name.removesuffix("_low").removesuffix("_high"), "1")
 
 
 def _loaded_electrodes(latents: xr.Dataset, session: str) -> tuple[Electrodes, np.ndarray]:
@@ -179,66 +223,25 @@ def _row(
     return row
 
 
-def lag_statistics(
-    cross: np.ndarray, bands: list[np.ndarray], measure: Directionality
-) -> np.ndarray:
-    """Asymmetry and PGD (statistic, band) of a cross-spectrum (frequency, electrode, electrode)."""
-    result = np.full((2, len(bands)), np.nan)
-    for number, band in enumerate(bands):
-        matrix = cross[band].mean(axis=0)
-        if not len(band):
-            continue
-        lagged = np.linalg.eigvalsh(1j * matrix.imag)
-        result[0, number] = lagged[-1] / np.trace(matrix).real
-        _, vectors = np.linalg.eigh(matrix)
-        result[1, number] = measure(vectors[:, -1:]).statistic()[0, 0]
-    return result
-
-
-def _null_table(
-    reader: FieldReader,
-    frequency: np.ndarray,
-    width: float,
-    surrogates: int,
-    chunk: float,
-    seed: int,
-) -> xr.Dataset:
-    frames, measure = read_frames(reader, chunk=chunk, generalized=False, keep_phase=False)
-    spectrum = frames.spectrum.mean
-    length = len(spectrum)
-    axis = np.arange(length) * reader.detection_rate / length
-    bands = [np.flatnonzero(np.abs(axis - f) <= width) for f in frequency]
-    used = np.unique(np.concatenate(bands))
-    bands = [np.searchsorted(used, band) for band in bands]
-    observed = lag_statistics(spectrum[used], bands, measure)
-    factors = zero_lag_factors(spectrum)
-    gain = power_course(frames.fluxes.power, max(1, round(COURSE * reader.detection_rate)))
-    stretch = max(round(chunk * reader.detection_rate), 4 * length)
-
-    def draw(number: int) -> np.ndarray:
-        rng = generator(seed, "oscillator surrogate", str(number))
-        gathered = None
-        for field in stretches(factors, gain, stretch, rng):
-            part = CrossSpectrum.of(field, length, used)
-            gathered = part if gathered is None else gathered + part
-        assert gathered is not None
-        return lag_statistics(gathered.mean, bands, measure)
-
-    null = np.stack(dask.compute(*[dask.delayed(draw)(b) for b in range(surrogates)]))
-    p = (1 + (null >= observed).sum(axis=0)) / (surrogates + 1)
-    p[:, ~np.isfinite(observed[0])] = np.nan
-    tested = np.isfinite(p[0])
-    q = np.full(len(frequency), np.nan)
-    q[tested] = benjamini_hochberg(p[0, tested])
-    unit = {"units": "1"}
-    return xr.Dataset(
-        {
-            "asymmetry": ("oscillator", observed[0], unit),
-            "pgd": ("oscillator", observed[1], unit),
-            "p": ("oscillator", p[0], unit),
-            "q": ("oscillator", q, unit),
-            "p_pgd": ("oscillator", p[1], unit),
-            "null_asymmetry": (("surrogate", "oscillator"), null[:, 0], unit),
-            "null_pgd": (("surrogate", "oscillator"), null[:, 1], unit),
-        }
-    )
+def _bounds(
+    verdict: Verdict,
+    patterns: Patterns,
+    loading: np.ndarray,
+    frequency: float,
+    errors: LoadingErrors | None,
+    rng: np.random.Generator,
+) -> dict[str, float]:
+    """Ends of the intervals of what the pattern has; NaN for the rest or without errors."""
+    row = {f"{name}_{end}": np.nan for name in BOUNDED for end in ("low", "high")}
+    if errors is None:
+        return row
+    turning = verdict.name.startswith(("radial", "rotating"))
+    fitted = verdict.parameters[verdict.name].copy()
+    if turning:
+        fitted[:2] -= patterns.centroid
+    family = patterns[verdict.name]
+    found = wave_intervals(family, fitted, patterns.position, loading, frequency, errors, rng=rng)
+    for name, ends in found.items():
+        shift = float(patterns.centroid["xy".index(name[-1])]) if name.startswith("centre") else 0.0
+        row |= {f"{name}_low": ends[0] + shift, f"{name}_high": ends[1] + shift}
+    return row

@@ -64,18 +64,24 @@ def add_lfp(
 
 
 def write_lfp(
-    file: NWBFile, blocks: Iterator[np.ndarray], shape: tuple[int, int], sampling_rate: float
+    file: NWBFile,
+    blocks: Iterator[np.ndarray],
+    shape: tuple[int, int],
+    sampling_rate: float,
+    *,
+    with_gaps: bool = False,
 ) -> None:
     """Write blocks (block, electrode), microvolt, to ``processing/ecephys/LFP/lfp`` as they come.
 
-    Blocks that hold NaN are stored as float32, the file's missing samples being NaN; others as
-    int16.
+    Stored as int16 in steps of 0.25 microvolt; with gaps as float32, missing samples being NaN.
     """
     limit = np.iinfo(np.int16).max
+    kind: type = np.float32 if with_gaps else np.int16
     stored = (
-        np.clip(np.rint(block / RESOLUTION), -limit, limit).astype(np.int16) for block in blocks
+        (block if with_gaps else np.clip(np.rint(block / RESOLUTION), -limit, limit)).astype(kind)
+        for block in blocks
     )
-    iterator = _nwbfile.BlockIterator(stored, shape, np.int16)
+    iterator = _nwbfile.BlockIterator(stored, shape, kind)
     series = ElectricalSeries(
         name="lfp",
         description="Simulated local field potential.",
@@ -83,7 +89,7 @@ def write_lfp(
         electrodes=_nwbfile.electrode_region(file, np.arange(shape[1]), "All electrodes."),
         rate=sampling_rate,
         starting_time=0.0,
-        conversion=RESOLUTION * 1e-6,
+        conversion=1e-6 if with_gaps else RESOLUTION * 1e-6,
         filtering="none",
     )
     module = file.create_processing_module("ecephys", "Simulated local field potential.")

@@ -1,0 +1,1 @@
+"""Questions asked of many simulated data sets: one module each, with ``run`` and ``draw``."""
