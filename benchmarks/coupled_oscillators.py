@@ -72,13 +72,17 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {**RING, "lag": 0.0, "start": "synchronous", "winding": 0},
         {"sites": 24},
     ),
-    "zero-lag ring": ("kuramoto", {**RING, "lag": 0.6, "winding": 2, "null": "zero_lag"}, {"sites": 24}),
+    "zero-lag ring": (
+        "kuramoto",
+        {**RING, "lag": 0.6, "winding": 2, "null": "zero_lag"},
+        {"sites": 24},
+    ),
     "zero-lag lattice": (
         "stuart_landau",
         {**SQUARE, "start": "random", "lag": 0.6, "null": "zero_lag"},
         {"sites": 36},
     ),
-}  # fmt: skip
+}
 NOTHING = ("synchronous", "zero-lag ring", "zero-lag lattice")
 RECOVERY = tuple(name for name in CASES if name not in NOTHING)
 ABLATED = ("ring lag", "lattice lag +")
@@ -104,7 +108,7 @@ def recording_of(case: str, seed: int) -> xr.DataTree:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "simulated.nwb"
         module.simulate(path, module.Params(**given), seed=seed)
-        layout = load_layout(LAYOUTS / f"{simulator}.yaml")
+        layout = load_layout(simulator, LAYOUTS)
         with open_nwb(path) as file:
             return read_recording(file, layout, session=f"{case} {seed}").load()
 

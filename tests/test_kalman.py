@@ -109,7 +109,7 @@ def test_short_series_equals_joint_gaussian(samples):
     np.testing.assert_allclose(smoothed.lagged_sum, lagged, atol=1e-9)
     np.testing.assert_allclose(smoothed.first, diagonal[0], atol=1e-9)
     np.testing.assert_allclose(smoothed.last, diagonal[-1], atol=1e-9)
-    deviation = kalman.posterior_sd(model, gains, samples)
+    deviation = kalman.posterior_sd(gains, samples)
     np.testing.assert_allclose(deviation**2, np.einsum("tss->ts", diagonal), atol=1e-9)
 
 
@@ -126,7 +126,7 @@ def test_long_series_equals_textbook_everywhere():
     np.testing.assert_allclose(smoothed.covariance_sum, smooth_cov.sum(0), atol=1e-6)
     np.testing.assert_allclose(smoothed.lagged_sum, lagged, atol=1e-6)
     assert log_likelihood(filtered, system[3], system[4]) == pytest.approx(likelihood, abs=1e-6)
-    deviation = kalman.posterior_sd(model, gains, 1500)
+    deviation = kalman.posterior_sd(gains, 1500)
     np.testing.assert_allclose(deviation**2, np.einsum("tss->ts", smooth_cov), atol=1e-9)
 
 

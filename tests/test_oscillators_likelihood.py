@@ -154,7 +154,7 @@ def test_em_with_missing_data_never_lowers_the_likelihood(full):
 @pytest.mark.parametrize("full", [False, True])
 def test_finish_climbs_to_where_the_gradient_vanishes(full):
     truth = make_model(full=full)
-    observations, _ = observe(truth, 4000, full=full, missing=True)
+    observations, _ = observe(truth, 2000, full=full, missing=True)
     model = moved(truth)
     for _ in range(5):
         model = maximise(model, observations.moments(model), BOUNDS)
@@ -162,7 +162,7 @@ def test_finish_climbs_to_where_the_gradient_vanishes(full):
     done = finish(observations, model, BOUNDS, 100)
     assert done.moments.fitted > before
     assert done.steps < 100
-    for _ in range(500):
+    for _ in range(200):
         model = maximise(model, observations.moments(model), BOUNDS)
     assert done.moments.fitted >= observations.moments(model).fitted - 0.01
 

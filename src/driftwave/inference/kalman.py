@@ -342,8 +342,9 @@ def _steady_series(
     return settled + left, total, lagged
 
 
-def posterior_sd(model: StateSpace, gains: Gains, samples: int) -> np.ndarray:
+def posterior_sd(gains: Gains, samples: int) -> np.ndarray:
     """Posterior standard deviation (time, state), exact at both ends."""
-    variance = np.empty((samples, len(model.transition)))
-    run_smoother(np.zeros_like(variance), model, gains, variance=variance)
+    variance = np.empty((samples, len(gains.steady.filtered)))
+    last = gains.last_filtered(samples)
+    _posterior(np.zeros_like(variance), gains, samples - 1, last, variance)
     return np.sqrt(variance)

@@ -46,6 +46,9 @@ class Spectrum:
 def spectrum(data: np.ndarray, rate: float, highest: float, most: int = 200) -> Spectrum:
     """Hann-tapered half-overlapping segments of 2 s (shorter for a short recording).
 
+    Segments with missing values are left out; if that leaves fewer than four, missing values are
+    taken as the channel's mean over the segment.
+
     Parameters
     ----------
     data : ndarray (time, channel)
@@ -56,6 +59,11 @@ def spectrum(data: np.ndarray, rate: float, highest: float, most: int = 200) -> 
     """
     length = max(8, min(int(SEGMENT_SECONDS * rate), len(data) // 4))
     starts = np.arange(0, len(data) - length + 1, length // 2)
+    missing = np.isnan(data).any(1)
+    if missing.any():
+        total = np.concatenate([[0], np.cumsum(missing)])
+        whole = starts[total[starts + length] == total[starts]]
+        starts = whole if len(whole) >= 4 else starts
     if len(starts) > most:
         starts = starts[np.linspace(0, len(starts) - 1, most).astype(int)]
     window = np.hanning(length + 1)[:-1].astype(np.float32)
@@ -65,6 +73,9 @@ def spectrum(data: np.ndarray, rate: float, highest: float, most: int = 200) -> 
     parts = []
     for start in starts:
         segment = data[start : start + length]
+        if missing[start : start + length].any():
+            counts = np.maximum(np.isfinite(segment).sum(0), 1)
+            segment = np.nan_to_num(segment - np.nansum(segment, axis=0) / counts)
         segment = (segment - segment.mean(0)) * window[:, None]
         parts.append(np.fft.rfft(segment, axis=0)[kept].astype(np.complex64) * np.float32(scale))
     return Spectrum(frequency[kept], np.array(parts))

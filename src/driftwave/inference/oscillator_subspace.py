@@ -1,7 +1,7 @@
 """What is identified of oscillators with the same frequency and damping: a subspace.
 
-Two oscillators with one (a, omega) may be mixed by any unitary matrix, z' = U z, without a change to
-the field's distribution. Only the complex subspace that their loadings span can then be compared
+Two oscillators with one (a, omega) may be mixed by any unitary matrix, z' = U z, without a change
+to the field's distribution. Only the complex subspace that their loadings span can then be compared
 between fits, of two halves of a recording or of two seeds: pair the oscillators of one
 :func:`equal_groups` label with those of the other fit nearest in frequency, and take the
 :func:`principal_angles` between their loadings. Small angles mean that both fits found the same

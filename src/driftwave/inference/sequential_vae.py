@@ -103,7 +103,7 @@ class InputMap(nn.Module):
         width: int,
         inputs: int,
         *,
-        gain: float = 0.3,
+        gain: float = 1.0,
         bound: float = 3.0,
         start: Tensor | None = None,
     ) -> None:
@@ -273,9 +273,8 @@ class SequentialVAE(SpikeNetwork):
 
 
 def _start_narrow(layer: nn.Linear) -> None:
-    """A posterior that starts at mean zero and less than its prior's width."""
+    """A posterior that starts narrower than its prior."""
     half = layer.out_features // 2
     with torch.no_grad():
-        layer.weight.mul_(0.3)
         layer.bias.zero_()
         layer.bias[half:] = NARROW

@@ -223,7 +223,7 @@ class Fit(FieldPredictions, NetworkFit):
         width = arrays.bin_width
         found = Posterior(found.rate / width, found.rate_sd / width, state, sd)
         dataset = self.label(recording, found)
-        return self.with_field(dataset, state, recording["spikes/time"].values)
+        return self.with_field(dataset, state, dataset["time"].values)
 
     def with_field(self, dataset: xr.Dataset, state: np.ndarray, time: np.ndarray) -> xr.Dataset:
         """The Dataset with the decoded field and the couplings beside it."""

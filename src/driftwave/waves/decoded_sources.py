@@ -127,12 +127,12 @@ def of_lattice(
     step = np.diff(latents["time"].values[:2]).item()
     tables = []
     for band, frequency in enumerate(np.atleast_1d(latents["frequency"].values)):
-        recorded = _from_units(recording, position, float(frequency), width, chosen, seen)
+        recorded = units_field(recording, position, float(frequency), width, chosen, seen)
         decoded = [part.T.astype(np.complex64) for part in complete[:, :, band]]
         signals = [SiteSignal("decoded", decoded, 1 / step, sites)]
         if recorded is not None:
             signals.insert(0, SiteSignal("recorded", recorded, 1 / step, sites))
-        truth = _truth(recording, chosen, seen, topology)
+        truth = true_field(recording, chosen, seen, topology)
         if truth is not None:
             signals.append(SiteSignal("truth", truth[0], 1 / step, truth[1]))
         tables.append(compare_fields(signals, surrogates=surrogates, seed=seed))
@@ -165,7 +165,7 @@ def _chosen(recording: xr.DataTree, latents: xr.Dataset) -> tuple[np.ndarray, in
     return chosen, latents.sizes["time"] - forward_bins(recording)
 
 
-def _from_units(
+def units_field(
     recording: xr.DataTree,
     position: np.ndarray,
     frequency: float,
@@ -204,7 +204,7 @@ def _filtered(
     return found.astype(np.complex64)
 
 
-def _truth(
+def true_field(
     recording: xr.DataTree, chosen: np.ndarray, seen: int, topology: str
 ) -> tuple[list[np.ndarray], Sites] | None:
     """The simulated field and its sites; None where there is none."""

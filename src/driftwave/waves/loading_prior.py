@@ -2,8 +2,8 @@
 
 With electrodes at r_n, the loading observed as c_n = true value + e_n, e ~ CN(0, E):
 
-- travelling: c(r) = e^{-i k.r} g(r), g a complex Gaussian process, |k| log-uniform up to the spatial
-  Nyquist wavenumber and every direction alike;
+- travelling: c(r) = e^{-i k.r} g(r), g a complex Gaussian process, |k| log-uniform up to the
+  spatial Nyquist wavenumber and every direction alike;
 - standing: c(r) = e^{i phi} h(r), h a real Gaussian process, phi uniform: any real map.
 
 Both processes have the Matern-3/2 covariance s^2 (1 + a) e^{-a}, a = sqrt(3) |r - r'| / l
@@ -14,6 +14,7 @@ likelihoods, of closed form given k or phi, are averaged.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.special import ive, logsumexp
@@ -100,7 +101,7 @@ def travelling_evidence(
     covariance : ndarray, complex (electrode, electrode)
         E[e e*] of the loading's error, positive definite.
     pitch : float
-        Distance of neighbouring electrodes, mm; the shortest length of the processes is three times it.
+        Distance of neighbouring electrodes, mm; the processes' shortest length is three times it.
     nyquist : float
         Largest |k|, rad/mm.
 
@@ -287,7 +288,7 @@ def _polar_cells(least: float, largest: float, step: float) -> np.ndarray:
     while radii[-1] < largest * (1 - 1e-9):
         radii.append(min(2 * radii[-1], radii[-1] + step, largest))
     cells = []
-    for low, high in zip(radii[:-1], radii[1:], strict=True):
+    for low, high in pairwise(radii):
         count = max(8, int(np.ceil(2 * np.pi * high / step)))
         angle = np.linspace(-np.pi, np.pi, count + 1)
         size = np.broadcast_to(np.log([low, high]), (count, 2))

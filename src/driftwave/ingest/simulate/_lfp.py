@@ -77,7 +77,7 @@ def write_lfp(
     """
     limit = np.iinfo(np.int16).max
     kind: type = np.float32 if with_gaps else np.int16
-    stored = (
+    stored: Iterator[np.ndarray] = (
         (block if with_gaps else np.clip(np.rint(block / RESOLUTION), -limit, limit)).astype(kind)
         for block in blocks
     )
