@@ -49,7 +49,14 @@ from driftwave.inference.oscillator_start import first_guess, spectral_peaks, sp
 from driftwave.inference.vector_autoregression import surprise
 from driftwave.models import field_factor_analysis, field_var, hilbert_pca
 from driftwave.scores.field import field_rows
-from oscillators import AMPLITUDE, DAMPING, DIRECTION, FREQUENCY, RATE, SLOW, SPEED, positions
+
+RATE = 250.0
+FREQUENCY = np.array([6.0, 11.0, 21.0, 35.0])
+DAMPING = np.array([0.985, 0.98, 0.96, 0.93])
+DIRECTION = np.array([30.0, -100.0, 160.0, 75.0])
+SPEED = np.array([150.0, 250.0, 300.0, 400.0])
+SLOW = np.array([0.999, 0.995, 0.98])
+AMPLITUDE = 10.0
 
 SOMATA = """
 import sys, time
@@ -149,6 +156,13 @@ def of_oscillators(model: Any, mean: np.ndarray) -> LinearGaussian:
     space = model.state_space()
     noise = model.noise if model.noise.ndim == 2 else np.diag(model.noise)
     return LinearGaussian(space.transition, space.noise, model.loading, noise, mean)
+
+
+def positions() -> np.ndarray:
+    """A 10 x 10 grid without corners, mm."""
+    edge = (0, 9)
+    sites = [(x, y) for y in range(10) for x in range(10) if not (x in edge and y in edge)]
+    return 0.4 * np.array(sites, float)
 
 
 def simulate(channels: int, seconds: float, seed: int) -> tuple[xr.DataTree, LinearGaussian]:

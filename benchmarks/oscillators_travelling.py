@@ -8,9 +8,10 @@ Fields of 100 electrodes (10 x 10, 0.4 mm), 250 Hz, 60 s: 1/f noise whose electr
 with one or two standing oscillations; and with a plane wave of a given ratio of its amplitude to
 the noise's from 8 to 16 Hz. The background ``factors`` assumes independent noise: it is also given
 fields whose 1/f noise is each electrode's own (from shared 1/f noise it takes its oscillator to the
-lower edge of the band, counted under ``at bound``). One oscillator is fitted and its loading judged as the waves stage
-does: a wave is claimed if the log Bayes factor exceeds 0 (prior odds of one), or ln 20. One line
-per fit is appended to the file, so that an interrupted run goes on where it stopped.
+lower edge of the band, counted under ``at bound``). One oscillator is fitted and its loading judged
+as the waves stage does: a wave is claimed if the log Bayes factor exceeds 0 (prior odds of one), or
+ln 20. One line per fit is appended to the file, so that an interrupted run goes on where it
+stopped.
 
 ``--coverage`` prints how often the 95 % intervals of planted loadings hold the truth.
 """

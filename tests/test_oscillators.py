@@ -12,13 +12,9 @@ from scipy.signal import lfilter, welch
 from driftwave.errors import InputError
 from driftwave.inference import oscillator_training
 from driftwave.inference.field import field_source
-from driftwave.inference.oscillator_em import (
-    Bounds,
-    Observations,
-    Oscillators,
-    fix_gauge,
-    maximise,
-)
+from driftwave.inference.oscillator_em import maximise
+from driftwave.inference.oscillator_likelihood import Observations
+from driftwave.inference.oscillator_model import Bounds, Oscillators, fix_gauge
 from driftwave.inference.oscillator_results import oscillation_spectrum
 from driftwave.inference.oscillator_start import spectral_peaks, spectrum
 from driftwave.inference.whitening import Whitening
@@ -153,8 +149,8 @@ def test_noise_variance_is_recovered(latents):
 def test_planted_waves_are_recovered(latents, k):
     frequency, damping, degrees, speed = WAVES[k]
     found_direction, found_speed = plane(latents, k)
-    # Three standard errors of an AR(1)'s phase and damping over the 51 s that are fitted.
-    error = np.sqrt((1 - damping**2) / (51 * RATE))
+    # Three standard errors of an AR(1)'s phase and damping over the 42 s that are fitted.
+    error = np.sqrt((1 - damping**2) / (42 * RATE))
     assert float(latents["frequency"][k]) == pytest.approx(
         frequency, abs=max(0.01 * frequency, 3 * error * RATE / (2 * np.pi))
     )
@@ -185,7 +181,7 @@ def test_four_oscillators_over_seeds_without_bias():
         directions.append([turned(maps[k][0], waves[k][2]) for k in range(4)])
         speeds.append([maps[k][1] / waves[k][3] for k in range(4)])
     np.testing.assert_allclose(np.mean(frequencies, 0), planted[:, 0], rtol=0.01)
-    error = np.sqrt((1 - planted[:, 1] ** 2) / (0.85 * 240 * RATE * 6))
+    error = np.sqrt((1 - planted[:, 1] ** 2) / (0.7 * 240 * RATE * 6))
     assert (np.abs(np.mean(dampings, 0) - planted[:, 1]) < 3 * error).all()
     assert np.median(directions, 0).max() < 1
     np.testing.assert_allclose(np.mean(speeds, 0), 1, atol=0.05)
@@ -223,7 +219,7 @@ def test_em_never_lowers_the_likelihood(full):
 @pytest.mark.parametrize("full", [False, True])
 def test_likelihood_equals_joint_gaussian(full):
     observations, model, _ = small_problem(samples=40, full=full)
-    space = model.state_space()
+    space = model.state_space(np.zeros((5, 5)))
     powers = [np.linalg.matrix_power(space.transition, k) for k in range(40)]
     noise = model.noise if full else np.diag(model.noise)
     covariance = np.block(
@@ -250,7 +246,7 @@ def test_likelihood_equals_joint_gaussian(full):
 def test_m_step_leaves_the_unit_variance_gauge():
     observations, model, bounds = small_problem()
     model = maximise(model, observations.moments(model), bounds)
-    space = model.state_space()
+    space = model.state_space(np.zeros((5, 5)))
     stationary = space.transition @ space.transition.T + space.noise
     np.testing.assert_allclose(stationary, np.eye(5), atol=1e-12)
 
@@ -318,8 +314,8 @@ def test_save_and_load_round_trip(planted, fitted, latents, tmp_path):
 
 def test_validation_stretch_does_not_enter_the_fit(planted):
     changed = planted["field/lfp"].values.copy()
-    changed[int(0.85 * len(changed)) :] *= 3
-    params = Params(background="factors", iterations=5, patience=50)
+    changed[int(0.7 * len(changed)) :] *= 3
+    params = Params(background="factors", iterations=5, patience=50, gradient_steps=0)
     one = fit(planted, params, seed=0)
     two = fit(as_recording(changed), params, seed=0)
     np.testing.assert_array_equal(one.curves["train_loss"], two.curves["train_loss"])
@@ -455,12 +451,11 @@ def small(seconds=8, channels=4):
 @pytest.mark.parametrize(
     ("change", "params", "match"),
     [
-        ("nan_stretch", {}, r"field/lfp: found electrode 1 NaN at 2\.000 s"),
-        ("nan_channel", {}, "electrode 2 all NaN"),
+        ("nan_channel", {}, "electrode 2 all NaN over the fitted stretch"),
         ("constant", {}, "a constant signal on electrode 0"),
         ("", {"oscillators": 5}, "4 good electrodes, expected at least as many as oscillators"),
         ("", {"band": (3.0, 130.0)}, "expected a rate that carries 130 Hz"),
-        ("short", {}, "expected at least 5 s"),
+        ("short", {}, "1.4 s to fit, expected at least 3.5 s"),
         ("noise", {"peak_prominence": 8.0}, "no spectral peak from 3 to 45 Hz"),
         ("no_field", {}, "a group 'field'"),
         ("all_bad", {}, "no good electrode"),
@@ -469,9 +464,7 @@ def small(seconds=8, channels=4):
 def test_unusable_fields_are_refused(change, params, match):
     lfp = small()
     good = np.ones(4, bool)
-    if change == "nan_stretch":
-        lfp[500:600, 1] = np.nan
-    elif change == "nan_channel":
+    if change == "nan_channel":
         lfp[:, 2] = np.nan
     elif change == "constant":
         lfp[:, 0] = 3

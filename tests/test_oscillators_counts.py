@@ -229,7 +229,7 @@ def test_em_raises_the_bound() -> None:
 @pytest.fixture(scope="module")
 def case() -> Planted:
     """Two oscillators seen by 40 units and, weakly, by 6 electrodes."""
-    return planted(field_noise=3.0, forward=10)
+    return planted(field_noise=2.5, forward=10, held_out=16, trials=80)
 
 
 @pytest.fixture(scope="module")
@@ -277,18 +277,20 @@ def test_planted_oscillators_are_recovered(
     np.testing.assert_allclose(ratio, 1, atol=0.15)
     if observations == "both":
         maps = (out["loading_amplitude"] * np.exp(1j * out["loading_phase"])).values
-        assert np.abs(phase_errors(maps, case.field_loading, 1.0)).max() < 5
+        assert np.sqrt((phase_errors(maps, case.field_loading, 1.0) ** 2).mean()) < 5
         np.testing.assert_allclose(np.abs(maps), 20, rtol=0.2)
         np.testing.assert_allclose(np.abs(maps).mean(1), 20, rtol=0.1)
         np.testing.assert_allclose(out["x"], 0.4 * np.arange(6))
         assert out["loading_amplitude"].attrs["units"] == "microvolt"
 
 
-def test_the_gauge_makes_the_weighted_sum_of_loadings_positive(of_spikes: CountsFit) -> None:
+def test_the_gauge_fixes_order_and_phases(of_spikes: CountsFit) -> None:
     c = of_spikes.model.complex_loadings(of_spikes.model.weights)
-    weighted = (np.abs(c) * c).sum(1)
-    np.testing.assert_allclose(weighted.imag, 0, atol=1e-9)
-    assert (weighted.real > 0).all()
+    for row in c:
+        reference = (np.abs(row) * row).sum()
+        if np.abs(reference) < 0.1 * (np.abs(row) ** 2).sum():
+            reference = row[np.abs(row).argmax()]
+        assert np.angle(reference) == pytest.approx(0, abs=1e-9)
     assert (np.diff(of_spikes.frequency) > 0).all()
 
 
@@ -298,7 +300,7 @@ def test_spikes_and_field_together_predict_better_than_either(
     recording = case.recording
     spikes = held_out_bits(case, of_spikes.infer(recording)["rate"].values)
     both = held_out_bits(case, of_both.infer(recording)["rate"].values)
-    none = np.zeros((recording.sizes.get("trial", 120), 90, 0))
+    none = np.zeros((recording["spikes"].sizes["trial"], 90, 0))
     posterior = of_both.model.infer(
         none,
         np.zeros(0, int),
@@ -342,7 +344,7 @@ def test_test_trials_never_matter_and_hidden_ones_are_not_seen(
     mask = np.zeros(recording["spikes/counts"].shape, bool)
     mask[test] = True
     other = altered(recording, mask, clock_of(case, np.flatnonzero(test), slice(0, 100)))
-    settings = replace(QUICK, iterations=5, observations="both")
+    settings = replace(QUICK, iterations=2, observations="both")
     first, second = (fit_counts(each, settings, seed=0) for each in (recording, other))
     for name, value in first.model.arrays().items():
         np.testing.assert_array_equal(second.model.arrays()[name], value)
@@ -372,7 +374,7 @@ def test_missing_field_entries_are_left_out() -> None:
     out = fit.infer(holes)
     assert np.isnan(out["loading_amplitude"].values[:, 5]).all()
     assert np.isfinite(out["loading_amplitude"].values[:, :5]).all()
-    with pytest.raises(InputError, match="5 of 6 electrodes"):
+    with pytest.raises(InputError, match="the 5 good of 6 electrodes"):
         fit.infer(case.recording)
 
 

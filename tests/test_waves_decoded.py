@@ -46,7 +46,7 @@ def test_a_plane_has_its_direction_and_wavenumber(degrees: float) -> None:
 @pytest.mark.parametrize("charge", [1, -1])
 def test_a_spiral_is_one_singularity_of_its_charge(charge: int) -> None:
     away = GRID - [1.33, 1.47]
-    frames = PlaneSites(place(GRID))(carrier(charge * np.arctan2(away[:, 1], away[:, 0])))
+    frames = PlaneSites(place(GRID))(carrier(-charge * np.arctan2(away[:, 1], away[:, 0])))
     assert (frames.winding == charge).all()
     assert (frames.positive + frames.negative == 1).all()
 
@@ -64,11 +64,11 @@ def test_confirmation_takes_most_singularities_from_noise() -> None:
 
 
 @pytest.mark.parametrize("winding", [-2, -1, 1, 3])
-def test_a_ring_winds_exactly_and_travels_against_its_phase(winding: int) -> None:
+def test_a_ring_winds_exactly_the_way_it_travels(winding: int) -> None:
     shuffle = np.random.default_rng(1).permutation(16)
-    frames = RingSites.of(RING[shuffle])(carrier(winding * ANGLE)[shuffle])
+    frames = RingSites.of(RING[shuffle])(carrier(-winding * ANGLE)[shuffle])
     assert (frames.winding == winding).all()
-    assert frames.direction == pytest.approx(0.0 if winding < 0 else np.pi)
+    assert frames.direction == pytest.approx(0.0 if winding > 0 else np.pi)
     assert frames.wavenumber == pytest.approx(abs(winding) / 2.0, rel=0.02)
 
 
@@ -109,7 +109,7 @@ def lattice_latents(recording: xr.DataTree, winding: int) -> xr.Dataset:
     """What a model of coupled oscillators on a ring would give."""
     counts = recording["spikes/counts"]
     time = counts["time"].values
-    phase = 2 * np.pi * FREQUENCY * time[None, :, None] + winding * ANGLE
+    phase = 2 * np.pi * FREQUENCY * time[None, :, None] - winding * ANGLE
     field = np.exp(1j * np.broadcast_to(phase, (len(counts), *phase.shape[1:])))[:, :, None]
     dims = ("trial", "time", "band", "site")
     return xr.Dataset(
@@ -139,11 +139,11 @@ def test_the_stage_reads_a_decoded_ring_beside_its_units() -> None:
     counts = rng.poisson(np.broadcast_to(rate * 0.02, (40, 40, 16)))
     recording["spikes/counts"][:] = counts
     recording["units"] = xr.DataTree(units)
-    latents = lattice_latents(recording, -2)
+    latents = lattice_latents(recording, 2)
     assert gives_field(latents)
     found = analyse(recording, latents, Params(surrogates=19), seed=0)
     assert list(found["signal"].values) == ["recorded", "decoded"]
-    share = found["winding_share"].sel(winding=-2).isel(band=0)
+    share = found["winding_share"].sel(winding=2).isel(band=0)
     assert share.sel(signal="decoded") == pytest.approx(1)
     assert share.sel(signal="recorded") > 0.8
     assert (found["p_winding"] == pytest.approx(0.05)).all()

@@ -17,6 +17,7 @@ STAGE = "models"
 RESULTS = "latents"
 EACH = True
 OBSERVES = "field"
+WAVES = "loadings"
 
 LONGEST = 120.0  # s of the recording the spectrum is made of
 SNIPPET = 2.0  # s of latents

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -77,6 +77,8 @@ class Components:
     noise : float
     gain : ndarray (component, 2)
         Complex; of a causal component and of its conjugate, see :func:`rotation`.
+    weight : float
+        Of the band in forecasts of the whole field.
     pole : ndarray (component,)
         Complex; argument: mean frequency (radian per sample), modulus: decay.
     """
@@ -87,11 +89,17 @@ class Components:
     noise: float
     gain: np.ndarray
     pole: np.ndarray
+    weight: float = 1.0
+
+    def course(self, data: np.ndarray) -> np.ndarray:
+        """Components (time, component), each sample as if the data ended there."""
+        return analytic(data, self.taps, causal=True) @ self.pattern.conj()
 
     def ahead(self, course: np.ndarray, step: int) -> np.ndarray:
-        """Components (time, component) expected ``step`` samples after causal ones."""
+        """Field (time, electrode) of the band expected ``step`` samples after causal components."""
         turn = self.pole**step
-        return course * (self.gain[:, 0] * turn) + course.conj() * (self.gain[:, 1] * turn)
+        later = course * (self.gain[:, 0] * turn) + course.conj() * (self.gain[:, 1] * turn)
+        return self.weight * (later @ self.pattern.T).real
 
     def reader(self, seen: np.ndarray) -> np.ndarray:
         """Matrix (component, seen electrode) from the electrodes seen to the components.
@@ -99,6 +107,28 @@ class Components:
         Least squares, with the variance of components and noise as prior.
         """
         return least_squares(self.pattern, self.power, self.noise, seen)
+
+
+def weighted(bands: list[Components], data: np.ndarray, steps: list[int]) -> list[Components]:
+    """Bands with the weights that make their forecasts add up to the field best.
+
+    A filter whose data end is a poor one and lets the neighbouring bands through, which a band's
+    own gain cannot know. Least squares on data (time, electrode), all steps together.
+    """
+    courses = [band.course(data) for band in bands]
+    gram, crossed = np.zeros((len(bands), len(bands))), np.zeros(len(bands))
+    for step in steps:
+        parts = [
+            band.ahead(course[:-step], step).ravel()
+            for band, course in zip(bands, courses, strict=True)
+        ]
+        gram += np.array([[float(one @ other) for other in parts] for one in parts])
+        crossed += np.array([float(one @ data[step:].ravel()) for one in parts])
+    gram += 1e-9 * max(np.trace(gram), np.finfo(float).tiny) * np.eye(len(bands))
+    weights = np.linalg.solve(gram, crossed)
+    return [
+        replace(band, weight=band.weight * float(w)) for band, w in zip(bands, weights, strict=True)
+    ]
 
 
 def least_squares(

@@ -121,8 +121,8 @@ def training_data(source: FieldSource, max_duration: float) -> TrainingData:
             fix="Use a longer stretch of the recording, or leave this model out for the session",
         )
     _refuse_empty(train, valid, source)
-    mean = np.nanmean(train, axis=0, dtype=np.float64)
-    deviation = np.nanstd(train, axis=0, dtype=np.float64)
+    mean = np.asarray(np.nanmean(train, axis=0, dtype=np.float64))
+    deviation = np.asarray(np.nanstd(train, axis=0, dtype=np.float64))
     _refuse_constant(deviation, mean, source)
     scale = Scale(mean, deviation)
     return TrainingData(scale.standardise(train), scale.standardise(valid), scale)
@@ -191,6 +191,7 @@ def turned(loading: np.ndarray) -> np.ndarray:
 
 def oscillations_dataset(
     source: FieldSource,
+    scale: Scale,
     *,
     frequency: np.ndarray,
     damping: np.ndarray,
@@ -203,6 +204,7 @@ def oscillations_dataset(
     Parameters
     ----------
     source : FieldSource
+    scale : Scale
     frequency, damping : ndarray (oscillator,)
         Hz; factor by which the component shrinks in one sample.
     loading : ndarray (oscillator, good electrode)
@@ -214,19 +216,22 @@ def oscillations_dataset(
     Returns
     -------
     Dataset
-        Latents are functions of the data, so that ``latent_sd`` is 0.
+        Latents are functions of the data, so that ``latent_sd`` is 0. ``variance_share`` is a
+        component's share of the variance of the training stretch, summed over electrodes.
     """
     good = source.good
     full = np.full((len(loading), len(good)), np.nan, dtype=complex)
     full[:, good] = loading
     maps, dims = ("oscillator", "electrode"), ("time", "latent")
     latent = latent.astype(np.float32)
+    share = np.sum(np.abs(loading) ** 2, 1) / np.sum(scale.deviation**2)
     dataset = xr.Dataset(
         {
             "frequency": ("oscillator", frequency, {"units": "Hz"}),
             "damping": ("oscillator", damping, {"units": "1"}),
             "loading_amplitude": (maps, np.abs(full), {"units": "microvolt"}),
             "loading_phase": (maps, np.angle(full), {"units": "radian"}),
+            "variance_share": ("oscillator", share, {"units": "1"}),
             "latent": (dims, latent, {"units": "1"}),
             "latent_sd": (dims, np.zeros_like(latent), {"units": "1"}),
         },

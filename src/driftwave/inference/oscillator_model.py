@@ -11,9 +11,11 @@ channel and oscillator) is
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
+from driftwave.errors import InputError
 from driftwave.inference.kalman_steady import StateSpace
 
 
@@ -149,3 +151,24 @@ def fix_gauge(model: Oscillators) -> Oscillators:
         slow_damping=model.slow_damping[slow],
         loading=np.stack(loadings, axis=1) if loadings else model.loading,
     )
+
+
+def refuse_unstable(model: Oscillators, file: Path) -> None:
+    """Raise InputError where stored parameters are no stationary process."""
+    variance = model.noise if model.noise.ndim == 1 else np.linalg.eigvalsh(model.noise)
+    dampings = np.concatenate([model.damping, model.slow_damping])
+    checks = (
+        ("damping", dampings, (dampings >= 0) & (dampings < 1), "from 0 to below 1"),
+        ("angle", model.angle, (model.angle > 0) & (model.angle < np.pi), "between 0 and pi"),
+        ("noise", variance, variance > 0, "positive (all eigenvalues)"),
+        ("loading", model.loading, np.isfinite(model.loading), "finite"),
+    )
+    for name, values, allowed, expected in checks:
+        if not allowed.all():
+            raise InputError(
+                file=file,
+                field=f"model_{name}",
+                found=f"{values[~allowed][0]:.6g}",
+                expected=expected,
+                fix="Fit the model again",
+            )

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from driftwave.inference.oscillator_data import Prepared
-from driftwave.inference.oscillator_likelihood import Moments
-from driftwave.inference.oscillator_model import Oscillators
+from driftwave.inference.oscillator_errors import StandardErrors, standard_errors
+from driftwave.inference.oscillator_gradient import Finished
+from driftwave.inference.oscillator_likelihood import Moments, Observations
+from driftwave.inference.oscillator_model import Oscillators, fix_gauge
+from driftwave.inference.oscillator_selection import Candidates
+from driftwave.inference.oscillator_training import Trained
 from driftwave.inference.whitening import Whitening
 
 
@@ -20,13 +25,17 @@ def spread(values: np.ndarray, good: np.ndarray) -> np.ndarray:
     return full
 
 
-def loadings_dataset(model: Oscillators, whitening: Whitening, good: np.ndarray) -> xr.Dataset:
+def loadings_dataset(
+    model: Oscillators, errors: StandardErrors, whitening: Whitening, good: np.ndarray
+) -> xr.Dataset:
     """Frequencies, dampings and loadings of the field before it was whitened.
 
     Parameters
     ----------
     model : Oscillators
         Of the whitened good electrodes, microvolt.
+    errors : StandardErrors
+        Of ``model``.
     whitening : Whitening
     good : ndarray of bool (electrode,)
 
@@ -34,11 +43,15 @@ def loadings_dataset(model: Oscillators, whitening: Whitening, good: np.ndarray)
     -------
     Dataset
         The field of oscillator k is Re(c_k z_k), with c_k of amplitude ``loading_amplitude`` and
-        argument ``loading_phase`` and z_k = latent ``osc<k>_re`` + i latent ``osc<k>_im``.
+        argument ``loading_phase`` and z_k = latent ``osc<k>_re`` + i latent ``osc<k>_im``. Names
+        that end in ``_sd`` are standard errors; those of loadings are of Re c and Im c, with each
+        oscillator's phase fixed as it is given.
     """
     count, slow = len(model.angle), len(model.slow_damping)
     frequency = model.angle * whitening.rate / (2 * np.pi)
-    loading = spread(model.complex_loading / whitening.gain(frequency)[:, None], good)
+    gain = whitening.gain(frequency)[:, None]
+    loading = spread(model.complex_loading / gain, good)
+    pairs = errors.loading[:, : 2 * count].T / np.repeat(np.abs(gain), 2, axis=0)
     noise = model.noise if model.noise.ndim == 1 else np.diag(model.noise)
     amplitude = {"units": "microvolt", "long_name": "standard deviation of the oscillation"}
     innovations = {"units": "microvolt^2", "long_name": "variance of the background's innovations"}
@@ -48,10 +61,35 @@ def loadings_dataset(model: Oscillators, whitening: Whitening, good: np.ndarray)
         "frequency": ("oscillator", frequency, {"units": "Hz"}),
         "damping": ("oscillator", model.damping, {"units": "1"}),
         "bandwidth": ("oscillator", width, {"units": "Hz"}),
+        "frequency_sd": (
+            "oscillator",
+            errors.angle * whitening.rate / (2 * np.pi),
+            {"units": "Hz", "long_name": "standard error of frequency"},
+        ),
+        "damping_sd": (
+            "oscillator",
+            errors.damping,
+            {"units": "1", "long_name": "standard error of damping"},
+        ),
+        "loading_re_sd": (
+            maps,
+            spread(pairs[0::2], good),
+            {"units": "microvolt", "long_name": "standard error of Re c"},
+        ),
+        "loading_im_sd": (
+            maps,
+            spread(pairs[1::2], good),
+            {"units": "microvolt", "long_name": "standard error of Im c"},
+        ),
         "loading_amplitude": (maps, np.abs(loading), amplitude),
         "loading_phase": (maps, np.angle(loading), {"units": "radian"}),
         "noise_variance": ("electrode", spread(noise, good), innovations),
     }
+    if model.noise.ndim == 2:
+        covariance = np.full((len(good), len(good)), np.nan)
+        covariance[np.ix_(good, good)] = model.noise
+        named = {"units": "microvolt^2", "long_name": "covariance of the background's innovations"}
+        variables["noise_covariance"] = (("electrode", "electrode_other"), covariance, named)
     if slow:
         of = "recorded" if whitening.identity else "whitened"
         whitened = {"units": "microvolt", "long_name": f"standard deviation in the {of} field"}
@@ -106,8 +144,10 @@ def variance_shares(
     energy = moments.energy if moments.energy.ndim == 1 else np.diag(moments.energy)
 
     def unexplained(loading: np.ndarray) -> float:
+        # With missing values, the state's moments over all samples stand for those over the seen.
         crossed = 2 * np.einsum("ns,ns->n", loading, moments.crossed)
         fitted = np.einsum("ns,sr,nr->n", loading, moments.mean_squares, loading)
+        fitted *= np.asarray(moments.seen_samples) / moments.samples
         return float((energy - crossed + fitted) @ power)
 
     with_all = unexplained(model.loading)
@@ -123,3 +163,82 @@ def variance_shares(
     if len(model.slow_damping):
         shares["slow_variance_share"] = model.slow_loading**2 @ power / float(np.sum(power))
     return shares
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A fit in microvolt, with its standard errors and figures.
+
+    Attributes
+    ----------
+    model : Oscillators
+    errors : StandardErrors
+    shares : dict of ndarray (oscillator,) or (slow,)
+    curves : dict of ndarray (epoch,)
+        Losses, nats per sample and channel.
+    candidates : dict of ndarray (candidate,)
+        Empty unless the number of oscillators was selected.
+    facts : dict
+        Log-likelihoods (nats), BIC, steps.
+    """
+
+    model: Oscillators
+    errors: StandardErrors
+    shares: dict[str, np.ndarray]
+    curves: dict[str, np.ndarray]
+    candidates: dict[str, np.ndarray]
+    facts: dict[str, float]
+
+
+def summarise(
+    trained: Trained,
+    finished: Finished,
+    observations: Observations,
+    prepared: Prepared,
+    rate: float,
+    candidates: Candidates | None,
+) -> Summary:
+    """Fix the gauge, take standard errors and lead everything back to microvolt."""
+    standard, scale = fix_gauge(finished.model), prepared.scale
+    moments = observations.moments(standard)
+    counts, patterns = observations.counts, observations.segments.patterns
+    errors = standard_errors(standard, counts, patterns)
+    twice = scale**2 if standard.noise.ndim == 1 else np.outer(scale, scale)
+    # Densities are per microvolt: standardising multiplies them by the scales.
+    logarithm = np.log(scale)
+    shift = float(counts @ patterns @ logarithm)
+    later_shift = float(observations.later_counts @ patterns @ logarithm)
+    nats = float(moments.fitted) - shift
+    values, later = observations.values, observations.later_values
+    penalty = float(np.log(moments.samples))
+    table: dict[str, np.ndarray] = {}
+    if candidates is not None:
+        table = {
+            "candidate_count": candidates.count,
+            "candidate_log_likelihood": (candidates.fitted - shift) / values,
+            "candidate_log_likelihood_validation": (candidates.validation - later_shift) / later,
+            "candidate_bic": candidates.parameters * penalty - 2 * (candidates.fitted - shift),
+        }
+    facts = {
+        "log_likelihood": nats,
+        "log_likelihood_validation": float(moments.validation) - later_shift,
+        "bic": standard.count * penalty - 2 * nats,
+        "best_epoch": trained.best,
+        "gradient_steps": finished.steps,
+        "gradient_kept": int(finished.kept),
+        "fitted_seconds": moments.samples / rate,
+        "validation_seconds": (len(prepared.data) - prepared.fitted) / rate,
+    }
+    return Summary(
+        model=replace(
+            standard, loading=standard.loading * scale[:, None], noise=standard.noise * twice
+        ),
+        errors=replace(errors, loading=errors.loading * scale[:, None]),
+        shares=variance_shares(standard, moments, prepared, rate),
+        curves={
+            "train_loss": trained.train_loss + shift / values,
+            "valid_loss": trained.valid_loss + later_shift / later,
+        },
+        candidates=table,
+        facts=facts,
+    )

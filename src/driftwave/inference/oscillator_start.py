@@ -191,6 +191,22 @@ def _patterns(cross: np.ndarray, noise: np.ndarray | None, count: int) -> np.nda
     return (root @ vectors[:, ::-1][:, :count] * strength).T
 
 
+def oscillator_columns(
+    found: Spectrum, frequency: float, noise: np.ndarray | None, count: int
+) -> list[np.ndarray]:
+    """Loadings (Re c, -Im c in turn) of the strongest patterns at a frequency (Hz).
+
+    ``noise`` is the noise's own cross-spectral density (channel, channel), if it is to be taken
+    into account.
+    """
+    cross = found.cross_spectrum(frequency - 0.6, frequency + 0.6).astype(np.complex128)
+    columns: list[np.ndarray] = []
+    for c in _patterns(cross, noise, count):
+        turned = c * np.sqrt(np.pi * START_BANDWIDTH / 2)
+        columns += [turned.real, -turned.imag]
+    return columns
+
+
 def first_guess(
     found: Spectrum,
     frequencies: np.ndarray,
@@ -222,12 +238,9 @@ def first_guess(
     """
     noise = _noise_covariance(found, frequencies, rate) if full else None
     columns: list[np.ndarray] = []
+    density = None if noise is None else noise * 2 / rate
     for f, count in zip(*np.unique(frequencies, return_counts=True), strict=True):
-        cross = found.cross_spectrum(f - 0.6, f + 0.6).astype(np.complex128)
-        density = None if noise is None else noise * 2 / rate
-        for c in _patterns(cross, density, count):
-            turned = c * np.sqrt(np.pi * START_BANDWIDTH / 2)
-            columns += [turned.real, -turned.imag]
+        columns += oscillator_columns(found, f, density, count)
     columns += _slow_columns(found, slow)
     loading = np.stack(columns, axis=1)
     share = np.square(loading).sum(1)

@@ -100,11 +100,11 @@ def run_em(
     label : str, optional
         Of the progress bar; None shows none.
     checkpoint : Path, optional
-        Folder written to every ten iterations and resumed from.
+        File written to every ten iterations and resumed from.
     fingerprint : str
         Identifies data and settings; a checkpoint with another one is ignored.
     """
-    path = checkpoint / "em.npz" if checkpoint else None
+    path = checkpoint
     model = best_model = start
     train: list[float] = []
     valid: list[float] = []

@@ -103,7 +103,7 @@ class InputMap(nn.Module):
         width: int,
         inputs: int,
         *,
-        gain: float = 1.0,
+        gain: float = 0.3,
         bound: float = 3.0,
         start: Tensor | None = None,
     ) -> None:

@@ -72,12 +72,15 @@ def lagged_covariances(data: np.ndarray, lags: int) -> np.ndarray:
     """
     there = np.isfinite(data).all(1)
     data = np.where(there[:, None], data, np.float32(0))
+    # In double precision: electrodes can be so alike that rounding makes the matrix indefinite.
     total = np.zeros((lags + 1, data.shape[1], data.shape[1]))
     for start in range(0, len(data), BLOCK):
-        block = data[start : start + BLOCK]
+        first = max(0, start - lags)
+        block = data[first : start + BLOCK].astype(np.float64)
+        own = start - first
         for lag in range(lags + 1):
-            early = data[max(0, start - lag) : start + len(block) - lag]
-            total[lag] += block[len(block) - len(early) :].T @ early
+            late = max(own, lag)
+            total[lag] += block[late:].T @ block[late - lag : len(block) - lag]
     return total / there.sum()
 
 
@@ -104,6 +107,7 @@ def fit_autoregressions(
         coefficients = (turned / (np.maximum(values, 0) + ridge)) @ vectors.T
         both = coefficients @ crossed.T
         innovation = covariances[0] - both - both.T + coefficients @ past @ coefficients.T
+        innovation += 1e-9 * np.eye(size)
         smooth = covariances[: order + 1].copy()
         smooth[0] += ridge * np.eye(size)
         yield Autoregression(coefficients, smooth, (innovation + innovation.T) / 2)

@@ -131,6 +131,7 @@ class Fit:
         frequency, damping = peak_of(self.coefficients, source.rate)
         dataset = oscillations_dataset(
             source,
+            self.scale,
             frequency=frequency,
             damping=damping,
             loading=self.model.components * self.scale.deviation + 0j,

@@ -44,6 +44,7 @@ from driftwave.progress import Progress
 
 PAPER = "Lütkepohl 2005, New Introduction to Multiple Time Series Analysis"
 OBSERVES = "field"
+GIVES_WAVES = "loadings"
 QUICK = {"orders": [1, 2, 4], "ridges": [0.01, 0.1], "window": 4}
 MOST_REGRESSORS = 1600
 MOST_IN_WINDOW = 3000
@@ -154,11 +155,12 @@ class Fit:
         self.electrodes.check(source)
         dataset = oscillations_dataset(
             source,
+            self.scale,
             frequency=np.angle(self.modes.value) * source.rate / (2 * np.pi),
             damping=np.abs(self.modes.value),
             loading=self.modes.loading,
             latent=self._latent(source),
-            labels=[f"mode{k}_{part}" for k in range(len(self.modes.value)) for part in _PARTS],
+            labels=[f"osc{k}_{part}" for k in range(len(self.modes.value)) for part in _PARTS],
         )
         dataset = dataset.merge(test_predictions(source, self, seed=self.facts["seed"]))
         dataset["valid_cost"] = ("candidate", self.costs, {"units": "nats per sample and channel"})

@@ -5,8 +5,8 @@ Hilbert transform, complex PCA (Barnett 1983, Mon Weather Rev 111:756). The band
 between spectral peaks; components per band are chosen by how well they fill hidden electrodes of
 the validation stretch. Hidden electrodes are filled by complex least squares on those seen.
 Forecasts take each component as if the data ended at the present sample, and turn it at its mean
-frequency, with a gain and a decay fitted to the training stretch. Outside the band the model
-expects the mean. The test stretch is never read by the fit.
+frequency, with a gain, a decay and a weight of its band fitted to the training stretch. Outside the
+band the model expects the mean. The test stretch is never read by the fit.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ from driftwave.inference.analytic import (
     hidden_error,
     principal_components,
     rotation,
+    weighted,
 )
 from driftwave.inference.field import FieldSource, field_source
 from driftwave.inference.field_prediction import (
+    HORIZONS,
     electrode_folds,
     field_positions,
     test_predictions,
@@ -53,10 +55,12 @@ from driftwave.progress import Progress
 
 PAPER = "Barnett 1983, Monthly Weather Review 111:756"
 OBSERVES = "field"
+GIVES_WAVES = "loadings"
 QUICK = {"components": [1, 2]}
 FOLDS = 5
 NEAREST = 3.0  # Hz between neighbouring peaks
 _PARTS = tuple(part.name for part in fields(Components))
+WEIGHED = 60.0  # s on which the bands' weights are fitted
 FORETOLD = 0.1  # s over which a component's decay is fitted
 
 Frequency = Annotated[float, Field(gt=0)]
@@ -156,11 +160,10 @@ class Fit:
         for place, step in enumerate(steps):
             found[place, step:] = 0
         for band in self.bands:
-            course = analytic(known, band.taps, causal=True) @ band.pattern.conj()
+            course = band.course(known)
             for place, step in enumerate(steps):
                 if step < len(data):
-                    ahead = band.ahead(course[: len(data) - step], step)
-                    found[place, step:] += (ahead @ band.pattern.T).real.astype(np.float32)
+                    found[place, step:] += band.ahead(course[: len(data) - step], step)
         return self.scale.restore(found)
 
     def infer(self, recording: xr.DataTree) -> xr.Dataset:
@@ -178,11 +181,12 @@ class Fit:
         latent = (self._course(source) / (unit * phase))[:, order]
         dataset = oscillations_dataset(
             source,
+            self.scale,
             frequency=(np.angle(pole) * source.rate / (2 * np.pi))[order],
             damping=np.abs(pole)[order],
             loading=(loading * phase[:, None])[order],
             latent=np.stack([latent.real, latent.imag], -1).reshape(len(latent), -1),
-            labels=[f"component{k}_{part}" for k in range(len(order)) for part in ("re", "im")],
+            labels=[f"osc{k}_{part}" for k in range(len(order)) for part in ("re", "im")],
         )
         dataset = dataset.merge(test_predictions(source, self, seed=self.facts["seed"]))
         dataset["band_low"] = ("band", self.edges[:-1], {"units": "Hz"})
@@ -222,7 +226,8 @@ class Fit:
         bands = []
         for k in range(len(arrays["edges"]) - 1):
             parts: dict[str, Any] = {n: arrays[f"band{k}_{n}"] for n in _PARTS}
-            bands.append(Components(**{**parts, "noise": float(parts["noise"])}))
+            parts |= {n: float(parts[n]) for n in ("noise", "weight")}
+            bands.append(Components(**parts))
         return cls(
             bands=bands,
             scale=Scale(arrays["scale_mean"], arrays["scale_deviation"]),
@@ -273,8 +278,10 @@ def fit(
             taps = analytic_taps(low, high, source.rate)
             bands.append(_components(data, taps, fold, source.rate, params))
             bar.step(components=len(bands[-1].pole))
+    part = train[: round(WEIGHED * source.rate)]
+    steps = sorted({max(1, round(h * source.rate)) for h in HORIZONS})
     return Fit(
-        bands=bands,
+        bands=weighted(bands, part, [h for h in steps if h < len(part)]),
         scale=data.scale,
         electrodes=Electrodes.of(source),
         edges=edges,

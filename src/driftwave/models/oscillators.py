@@ -8,42 +8,52 @@ filter and the noise has a full covariance between electrodes: only this can tel
 background with spatial correlations of its own, at the price of frequencies up to 1.5 % too high
 where the background is steep and the peak broad (the filter tilts the peak).
 
-Bad electrodes (coordinate ``good`` false) are left out of the fit and keep NaN loadings. The last
-part of the recording is a validation stretch: it is never fitted and stops the iterations. EM is
-deterministic; the seed has no influence.
+Bad electrodes (coordinate ``good`` false) are left out of the fit and keep NaN loadings; NaN on
+good ones counts as missing. The first 70 % of the recording is fitted (or its training trials); the
+next 15 % (or the validation trials) stops the iterations and chooses the number of oscillators; the
+rest is never read by the fit. Parameter-expanded EM is followed by a quasi-Newton ascent of the
+exact marginal likelihood, which standard errors go with. Everything is deterministic; the seed has
+no influence.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from driftwave.errors import InputError
+from driftwave.inference import oscillator_inference as inference
 from driftwave.inference.field import FieldSource, field_source
-from driftwave.inference.kalman import filter_gains, posterior_sd, run_filter, run_smoother
-from driftwave.inference.oscillator_data import Prepared, prepare
-from driftwave.inference.oscillator_em import (
-    Bounds,
-    Observations,
-    Oscillators,
-    fix_gauge,
-    reduce_observations,
+from driftwave.inference.oscillator_data import (
+    Prepared,
+    Stretches,
+    prepare,
+    recording_stretches,
+    trial_stretches,
 )
-from driftwave.inference.oscillator_results import loadings_dataset, spread, variance_shares
-from driftwave.inference.oscillator_start import (
-    first_guess,
-    further_frequencies,
-    spectral_peaks,
+from driftwave.inference.oscillator_errors import StandardErrors
+from driftwave.inference.oscillator_gradient import finish
+from driftwave.inference.oscillator_likelihood import Observations
+from driftwave.inference.oscillator_model import Bounds, Oscillators, refuse_unstable
+from driftwave.inference.oscillator_results import loadings_dataset, spread, summarise
+from driftwave.inference.oscillator_selection import (
+    checkpoint_name,
+    refuse_few_channels,
+    select,
+    starting_frequencies,
 )
+from driftwave.inference.oscillator_start import first_guess
 from driftwave.inference.oscillator_training import Schedule, Trained, run_em
 from driftwave.inference.whitening import Whitening
+from driftwave.recording import require
 
 PAPER = "Matsuda & Komaki 2017, Neural Computation 29:332"
 OBSERVES = "field"
@@ -58,11 +68,13 @@ class Params(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    oscillators: int | None = Field(
-        None, ge=1, description="Number of oscillators; empty for one per spectral peak found."
+    oscillators: Annotated[int, Field(ge=1)] | Literal["select"] | None = Field(
+        None,
+        description="Number of oscillators; empty for one per spectral peak found; `select` to add "
+        "them one at a time and keep the number with the best held-out likelihood.",
     )
     max_oscillators: int = Field(
-        6, ge=1, description="At most so many oscillators where their number is left to the peaks."
+        6, ge=1, description="At most so many oscillators where their number is not given."
     )
     per_peak: int = Field(
         1,
@@ -103,11 +115,16 @@ class Params(BaseModel):
     patience: int = Field(
         30, ge=1, description="EM stops after so many iterations without a better validation loss."
     )
-    valid_fraction: float = Field(
-        0.15, gt=0, lt=0.9, description="Share at the end of the recording kept for validation."
+    gradient_steps: int = Field(
+        60, ge=0, description="At most so many quasi-Newton steps on the exact likelihood after EM."
+    )
+    stretches: Literal["recording", "trials"] = Field(
+        "recording",
+        description="What is fitted: the first 70 % of the recording, the next 15 % validating; "
+        "or its training trials, the validation trials validating.",
     )
     max_duration: float = Field(
-        600.0, gt=0, description="Only this much of the start of the recording is fitted, s."
+        600.0, gt=0, description="Only this much of the start of the recording is used, s."
     )
 
     @model_validator(mode="after")
@@ -125,6 +142,8 @@ class Fit:
     ----------
     model : Oscillators
         Of the whitened good electrodes, microvolt.
+    errors : StandardErrors
+        Of ``model``.
     taps : ndarray (tap,)
         Of the whitening filter.
     offset : ndarray (channel,)
@@ -135,59 +154,97 @@ class Fit:
     curves : dict of ndarray (epoch,)
     shares : dict of ndarray (oscillator,) or (slow,)
         Shares of variance.
+    candidates : dict of ndarray (candidate,)
+        Fits with other numbers of oscillators, where the number was selected.
     facts : dict
         Requested rate, band, log-likelihoods, lengths.
     """
 
     model: Oscillators
+    errors: StandardErrors
     taps: np.ndarray
     offset: np.ndarray
     electrode: np.ndarray
     good: np.ndarray
     curves: dict[str, np.ndarray]
     shares: dict[str, np.ndarray]
-    facts: dict[str, float]
+    candidates: dict[str, np.ndarray]
+    facts: dict[str, Any]
 
     def infer(self, recording: xr.DataTree) -> xr.Dataset:
-        """Smoothed latents of the whole recording, with loadings and their frequencies.
+        """Smoothed latents of the whole recording, with loadings and what is predicted of the test.
 
         Raises
         ------
         InputError
-            If the recording has other electrodes, another rate, or missing samples.
+            If the recording has other electrodes or another rate.
         """
+        from driftwave.inference.field_prediction import test_predictions
+
         source = field_source(
             recording, self.facts["rate"], "oscillators", passband=self.facts["highest"]
         )
         self._check_same(source)
-        weights, space = self.model.weights(), self.model.state_space()
-        reduced = np.empty((source.samples, weights.shape[1]))
-        start = 0
-        for block in source.blocks():
-            part = reduce_observations(block - self.offset.astype(np.float32), weights)
-            reduced[start : start + len(part)] = part
-            start += len(part)
-        # The filter is the same on every electrode, so it may as well act on their sums.
-        reduced = self.whitening.apply(reduced)
-        gains = filter_gains(space, len(reduced))
-        filtered = run_filter(reduced, space, gains)
-        smoothed = run_smoother(filtered.mean, space, gains)
-        deviation = posterior_sd(gains, len(reduced))
-        dataset = loadings_dataset(self.model, self.whitening, self.good)
+        mean, deviation = inference.latents_of_field(
+            source, self.model, self.whitening, self.offset
+        )
+        dataset = loadings_dataset(self.model, self.errors, self.whitening, self.good)
         dataset["offset"] = ("electrode", spread(self.offset, self.good), {"units": "microvolt"})
         dims = ("time", "latent")
-        dataset["latent"] = (dims, smoothed.mean.astype(np.float32), {"units": "1"})
+        dataset["latent"] = (dims, mean.astype(np.float32), {"units": "1"})
         dataset["latent_sd"] = (dims, deviation.astype(np.float32), {"units": "1"})
         for name, values in self.shares.items():
             dim = "slow" if name.startswith("slow") else "oscillator"
             dataset[name] = (dim, values, {"units": "1"})
         for name, curve in self.curves.items():
             dataset[name] = ("epoch", curve, {"units": "nats per sample and channel"})
+        units = {"candidate_count": "1", "candidate_bic": "nats"}
+        for name, values in self.candidates.items():
+            unit = units.get(name, "nats per sample and channel")
+            dataset[name] = ("candidate", values, {"units": unit})
+        predicted = test_predictions(source, self)
+        dataset = dataset.merge(predicted, combine_attrs="no_conflicts")
         field = recording["field"].to_dataset().coords
         names = ("electrode", "x", "y", "z", "group", "region")
         dataset = dataset.assign_coords({name: field[name] for name in names if name in field})
         dataset = dataset.assign_coords(time=("time", source.time(), {"units": "s"}))
-        return dataset.assign_attrs(self.facts)
+        return dataset.assign_attrs(predicted.attrs | self.facts)
+
+    def fill(self, data: np.ndarray) -> np.ndarray:
+        """Posterior mean of every good electrode given all that is there, past and future.
+
+        See :func:`driftwave.inference.oscillator_inference.fill`.
+
+        Parameters
+        ----------
+        data : ndarray (time, electrode)
+            Microvolt, at the fit's rate; NaN where hidden or missing.
+
+        Returns
+        -------
+        ndarray (time, electrode)
+            Microvolt.
+        """
+        return inference.fill(data, self.model, self.whitening, self.offset)
+
+    def forecast(self, data: np.ndarray, steps: Sequence[int]) -> np.ndarray:
+        """E[y_{t+h} | y_1..t] of every good electrode at target time t+h.
+
+        See :func:`driftwave.inference.oscillator_inference.forecast`.
+
+        Parameters
+        ----------
+        data : ndarray (time, electrode)
+            Microvolt, at the fit's rate; NaN where missing.
+        steps : sequence of int
+            h, samples.
+
+        Returns
+        -------
+        ndarray (step, time, electrode)
+            Microvolt; NaN for the first h samples.
+        """
+        return inference.forecast(data, steps, self.model, self.whitening, self.offset)
 
     @property
     def whitening(self) -> Whitening:
@@ -213,6 +270,8 @@ class Fit:
         arrays = {f"model_{name}": array for name, array in self.model.arrays().items()}
         arrays |= {f"curve_{name}": array for name, array in self.curves.items()}
         arrays |= {f"share_{name}": array for name, array in self.shares.items()}
+        arrays |= {f"table_{name}": array for name, array in self.candidates.items()}
+        arrays |= {f"error_{name}": array for name, array in vars(self.errors).items()}
         arrays |= {
             "taps": self.taps,
             "offset": self.offset,
@@ -224,21 +283,31 @@ class Fit:
 
     @classmethod
     def load(cls, folder: Path) -> Fit:
-        """Read what :meth:`save` wrote."""
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        InputError
+            If the parameters are no stable process.
+        """
         with np.load(folder / "oscillators.npz", allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
 
         def part(prefix: str) -> dict[str, np.ndarray]:
             return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
 
+        model = Oscillators(**part("model_"))
+        refuse_unstable(model, folder / "oscillators.npz")
         return cls(
-            model=Oscillators(**part("model_")),
+            model=model,
+            errors=StandardErrors(**part("error_")),
             taps=arrays["taps"],
             offset=arrays["offset"],
             electrode=arrays["electrode"],
             good=arrays["good"],
             curves=part("curve_"),
             shares=part("share_"),
+            candidates=part("table_"),
             facts=json.loads((folder / "oscillators.json").read_text()),
         )
 
@@ -271,117 +340,107 @@ def fit(
     Raises
     ------
     InputError
-        No field; NaN or constant signals on a good electrode; fewer good electrodes than
-        oscillators; too short; a band the rate cannot carry; no spectral peak in the band.
+        No field; constant or all-NaN signals on a good electrode; fewer good electrodes than
+        oscillators; too short; a band the rate cannot carry; no spectral peak in the band; no
+        training or validation trials where trials are asked for.
     """
     del device
     source = field_source(recording, params.rate, "oscillators", passband=params.band[1])
+    if isinstance(params.oscillators, int):
+        refuse_few_channels(source, params.oscillators)
     whiten = params.background == "whitened"
-    prepared = prepare(
-        source,
-        duration=params.max_duration,
-        valid_fraction=params.valid_fraction,
-        band=params.band,
-        whiten=whiten,
-    )
+    stretches = _stretches(recording, source, params)
+    prepared = prepare(source, stretches, band=params.band, whiten=whiten)
     low, high = (2 * np.pi * edge / source.rate for edge in params.band)
     bounds = Bounds((low, high), float(np.exp(-np.pi * params.max_bandwidth / source.rate)))
-    start = first_guess(
-        prepared.standard,
-        _choose(prepared, source, params),
-        slow=params.slow_factors,
-        full=whiten,
-        rate=source.rate,
-        bounds=bounds,
+    observations = Observations(
+        prepared.data, prepared.fitted, full=whiten, seen=prepared.seen, fresh=prepared.fresh
     )
-    observations = Observations(prepared.data, prepared.fitted, full=whiten)
-    trained = run_em(
-        observations,
-        start,
-        bounds,
-        Schedule(params.iterations, params.tolerance, params.patience),
-        label=progress,
-        checkpoint=checkpoint,
-        fingerprint=_fingerprint(prepared.data, params, seed),
-    )
-    return _finish(trained, observations, prepared, source, params)
+    fingerprint = _fingerprint(prepared, params, seed)
 
-
-def _fingerprint(data: np.ndarray, params: Params, seed: int) -> str:
-    """Of data and settings, so that a checkpoint of another fit is not resumed."""
-    digest = hashlib.sha256(json.dumps([params.model_dump(), seed, data.shape]).encode())
-    digest.update(np.ascontiguousarray(data[:: max(1, len(data) // 1000)]).tobytes())
-    return digest.hexdigest()
-
-
-def _choose(prepared: Prepared, source: FieldSource, params: Params) -> np.ndarray:
-    """Starting frequencies (Hz), ascending, one per oscillator."""
-    peaks = spectral_peaks(prepared.recorded, params.band, params.peak_prominence)
-    wanted = params.oscillators
-    if wanted is None and not len(peaks):
-        raise InputError(
-            file=source.session,
-            field="field/lfp",
-            found=f"no spectral peak from {params.band[0]:g} to {params.band[1]:g} Hz",
-            expected=f"one that stands {params.peak_prominence:g} dB above the 1/f background",
-            fix="Set `oscillators` to a number, widen `band` or lower `peak_prominence`, or leave "
-            "this model out for the session",
+    def train(start: Oscillators, name: str) -> Trained:
+        return run_em(
+            observations,
+            start,
+            bounds,
+            Schedule(params.iterations, params.tolerance, params.patience),
+            label=progress,
+            checkpoint=checkpoint_name(checkpoint, name),
+            fingerprint=fingerprint,
         )
-    starts = np.repeat(peaks, params.per_peak)
-    count = min(len(starts), params.max_oscillators) if wanted is None else wanted
-    channels = int(source.good.sum())
-    if channels < count:
-        raise InputError(
-            file=source.session,
-            field="field/good",
-            found=f"{channels} good electrodes",
-            expected=f"at least as many as oscillators ({count})",
-            fix="Lower `oscillators`, or mend the electrodes marked bad in the layout",
+
+    candidates = None
+    if params.oscillators == "select":
+        trained, candidates = select(
+            observations,
+            prepared,
+            source,
+            bounds,
+            train,
+            most=params.max_oscillators,
+            slow=params.slow_factors,
+            band=params.band,
         )
-    starts = starts[:count]
-    if len(starts) < count:
-        missing = count - len(starts)
-        more = further_frequencies(prepared.recorded, params.band, peaks, missing)
-        starts = np.concatenate([starts, more])
-    return np.sort(starts)
-
-
-def _finish(
-    trained: Trained,
-    observations: Observations,
-    prepared: Prepared,
-    source: FieldSource,
-    params: Params,
-) -> Fit:
-    standard, scale, fitted = fix_gauge(trained.model), prepared.scale, prepared.fitted
-    moments = observations.moments(standard)
-    twice = scale**2 if standard.noise.ndim == 1 else np.outer(scale, scale)
-    model = replace(
-        standard, loading=standard.loading * scale[:, None], noise=standard.noise * twice
-    )
-    # Densities are per microvolt: standardising multiplies them by the scales.
-    shift = float(np.log(scale).mean())
-    later, channels = len(prepared.data) - fitted, len(scale)
-    nats = moments.fitted - shift * fitted * channels
-    facts = {
+    else:
+        trained = train(_start(prepared, source, params, bounds), "em")
+    finished = finish(observations, trained.model, bounds, params.gradient_steps, label=progress)
+    summary = summarise(trained, finished, observations, prepared, source.rate, candidates)
+    electrode = source.lfp["electrode"].values
+    requested = {
         "sampling_rate": source.rate,
         "rate": params.rate,
         "highest": params.band[1],
-        "log_likelihood": nats,
-        "log_likelihood_validation": moments.validation - shift * later * channels,
-        "bic": model.count * float(np.log(fitted)) - 2 * nats,
-        "best_epoch": trained.best,
-        "fitted_seconds": fitted / source.rate,
-        "validation_seconds": later / source.rate,
+        "stretches": params.stretches,
     }
-    electrode = source.lfp["electrode"].values
     return Fit(
-        model=model,
+        model=summary.model,
+        errors=summary.errors,
         taps=prepared.whitening.taps,
         offset=prepared.offset,
         electrode=electrode if electrode.dtype.kind in "iuU" else electrode.astype(str),
         good=source.good,
-        curves={"train_loss": trained.train_loss + shift, "valid_loss": trained.valid_loss + shift},
-        shares=variance_shares(standard, moments, prepared, source.rate),
-        facts=facts,
+        curves=summary.curves,
+        shares=summary.shares,
+        candidates=summary.candidates,
+        facts=requested | summary.facts,
     )
+
+
+def _stretches(recording: xr.DataTree, source: FieldSource, params: Params) -> Stretches:
+    samples = min(source.samples, round(params.max_duration * source.rate))
+    if params.stretches == "recording":
+        return recording_stretches(samples)
+    trials = require(recording, "trials", "`stretches: trials`")
+    names = ("start", "stop", "split")
+    start, stop, split = (trials[name].values for name in names)
+    return trial_stretches(source, samples, start, stop, split.astype(str))
+
+
+def _start(prepared: Prepared, source: FieldSource, params: Params, bounds: Bounds) -> Oscillators:
+    wanted = params.oscillators if isinstance(params.oscillators, int) else None
+    frequencies = starting_frequencies(
+        prepared,
+        source,
+        wanted=wanted,
+        most=params.max_oscillators,
+        per_peak=params.per_peak,
+        band=params.band,
+        prominence=params.peak_prominence,
+    )
+    return first_guess(
+        prepared.standard,
+        frequencies,
+        slow=params.slow_factors,
+        full=params.background == "whitened",
+        rate=source.rate,
+        bounds=bounds,
+    )
+
+
+def _fingerprint(prepared: Prepared, params: Params, seed: int) -> str:
+    """Of data and settings, so that a checkpoint of another fit is not resumed."""
+    data = prepared.data
+    described = [params.model_dump(), seed, data.shape, prepared.fitted]
+    digest = hashlib.sha256(json.dumps(described).encode())
+    digest.update(np.ascontiguousarray(data[:: max(1, len(data) // 1000)]).tobytes())
+    return digest.hexdigest()

@@ -47,7 +47,7 @@ class Params(BaseModel):
         "the same convolution, started as the identity; `identity`: dense matrix started as the "
         "identity (the paper's IRNN).",
     )
-    channels: int = Field(4, ge=1, description="Number of rings (paper 1 to 36).")
+    channels: int = Field(2, ge=1, description="Number of rings (paper 1 to 36).")
     sites: int = Field(
         48,
         ge=3,
@@ -80,10 +80,10 @@ class Params(BaseModel):
     kl_warmup: float = Field(
         0.2, ge=0, le=1, description="Share of all steps over which the KL weight grows from 0."
     )
-    steps: int = Field(1500, ge=1, description="Optimiser steps at most.")
+    steps: int = Field(1000, ge=1, description="Optimiser steps at most.")
     batch: int = Field(32, ge=1, description="Trials per step (paper 128).")
     learning_rate: float = Field(
-        3e-3, gt=0, description="Highest learning rate, cosine decay (paper 1e-2 to 1e-4)."
+        1e-2, gt=0, description="Highest learning rate, cosine decay (paper 1e-2 to 1e-4)."
     )
     weight_decay: float = Field(
         0.01, ge=0, description="Weight decay of encoder and readout; the recurrence is spared."
@@ -143,7 +143,7 @@ class Fit(NetworkFit):
             encoder_layers=params.encoder_layers,
             encoder_kernel=params.encoder_kernel,
             dropout=params.dropout,
-            input_map=InputMap(moves.width, params.inputs, start=entry),
+            input_map=InputMap(moves.width, params.inputs, gain=1.0, start=entry),
         )
 
     @staticmethod

@@ -68,7 +68,7 @@ def field_rows(
         Median over electrodes.
     ``held_out_electrode_r2_band``, ``held_out_electrode_r2_band_median``
         The same within :data:`BAND`, recording and prediction filtered alike.
-    ``forecast_r2 H ms``, ``forecast_r2_band H ms``
+    ``forecast_r2 H ms``
         Each sample predicted from all electrodes up to H ms before it: mean of R2 over electrodes.
 
     Parameters
@@ -189,20 +189,17 @@ def _scores(stretch: Stretch) -> Iterator[tuple[str, str, TrialSums, float, floa
         middle, best = (replace(s, formula=_median_r2) for s in (sums, ceiling))
         median = f"{note}{where}; median over electrodes; 0: mean"
         yield f"{name}_median", median, middle, 0.0, best.value()
-    for suffix, band in (("", None), ("_band", _band(stretch.rate))):
-        part = stretch if band is None else in_band(stretch, band)
-        where = "" if band is None else f", {band[0]:g} to {band[1]:g} Hz"
-        first = int(stretch.steps.max())
-        for place, step in enumerate(stretch.steps):
-            last = np.roll(part.recorded, step, axis=0)
-            yield (
-                f"forecast_r2{suffix} {1000 * step / stretch.rate:.3g} ms",
-                f"from all electrodes so long before{where}; mean over electrodes; 0: mean; "
-                "null: persistence",
-                _sums(part, part.forecast[place], first),
-                _sums(part, last, first).value(),
-                _ceiling(part, first).value(),
-            )
+    # No forecasts in the band: the filter would mix those made before and after a sample.
+    first = int(stretch.steps.max())
+    for place, step in enumerate(stretch.steps):
+        last = np.roll(stretch.recorded, step, axis=0)
+        yield (
+            f"forecast_r2 {1000 * step / stretch.rate:.3g} ms",
+            "from all electrodes so long before; mean over electrodes; 0: mean; null: persistence",
+            _sums(stretch, stretch.forecast[place], first),
+            _sums(stretch, last, first).value(),
+            _ceiling(stretch, first).value(),
+        )
 
 
 def _band(rate: float) -> tuple[float, float]:
@@ -210,23 +207,21 @@ def _band(rate: float) -> tuple[float, float]:
 
 
 def in_band(stretch: Stretch, band: tuple[float, float]) -> Stretch:
-    """All signals of a stretch after a zero-phase band-pass; what was not recorded stays NaN."""
+    """A stretch after a zero-phase band-pass, but for its forecasts; NaN stays NaN."""
     sections = butter(3, band, "bandpass", fs=stretch.rate, output="sos")
     level = np.nanmean(stretch.recorded, axis=0)
 
     def passed(values: np.ndarray) -> np.ndarray:
         there = np.isfinite(values)
-        # Forecasts begin with a few NaN, recordings may hold stretches of them.
         centred = np.where(there, values - level, 0.0)
-        length = min(3 * (2 * len(sections) + 1), values.shape[-2] - 1)
-        filtered = sosfiltfilt(sections, centred, axis=-2, padlen=length)
+        length = min(3 * (2 * len(sections) + 1), len(values) - 1)
+        filtered = sosfiltfilt(sections, centred, axis=0, padlen=length)
         return np.where(there, filtered, np.nan)
 
     return replace(
         stretch,
         recorded=passed(stretch.recorded),
         filled=passed(stretch.filled),
-        forecast=passed(stretch.forecast),
         truth=None if stretch.truth is None else passed(stretch.truth),
     )
 

@@ -5,7 +5,8 @@ In the plane the mean phase gradient and its power-weighted directionality are t
 phase winds once, confirmed where it winds the same way around all triangles that share a corner
 with it: the winding of single triangles is not specific to rotations (pure noise is full of them).
 
-Around a ring the phase winds a whole number of times, and with a^2 the product of the amplitudes of
+A charge or winding number is positive where the phase falls counter-clockwise, so that the wave
+turns counter-clockwise. Around a ring the phase winds a whole number of times, and with a^2 the product of the amplitudes of
 two neighbours and g their wrapped phase difference the directionality is
 ``P = sum a^2 (-g) / sqrt(sum a^2 sum a^2 g^2)``, positive where the wave runs counter-clockwise.
 """
@@ -106,10 +107,10 @@ class Singularities:
         return cls(corners, (shared > 0).astype(np.float32).tocsr())
 
     def __call__(self, phase: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Number of confirmed singularities of charge +1 and -1, (frame,) each."""
+        """Number of confirmed singularities of charge +1 (counter-clockwise) and -1, (frame,)."""
         one, two, three = (phase[self.corners[:, i]] for i in range(3))
         turn = wrap(two - one) + wrap(three - two) + wrap(one - three)
-        charge = np.rint(turn / (2 * np.pi)).astype(np.float32)
+        charge = -np.rint(turn / (2 * np.pi)).astype(np.float32)
         patch = self.around @ charge
         confirmed = np.where((charge != 0) & (patch == charge), charge, 0)
         return (confirmed > 0).sum(0), (confirmed < 0).sum(0)
@@ -172,7 +173,7 @@ class RingSites:
         weight, gradient = np.abs(cross), np.angle(cross)
         power = weight.sum(0)
         flux, steepness = (weight * gradient).sum(0), (weight * gradient**2).sum(0)
-        winding = np.rint(gradient.sum(0) / (2 * np.pi)).astype(int)
+        winding = -np.rint(gradient.sum(0) / (2 * np.pi)).astype(int)
         tiny = np.finfo(float).tiny
         return SiteFrames(
             power=power,

@@ -133,18 +133,14 @@ class FieldParams(TrialParams):
             raise ValueError("winding must be below half the number of sites")
         if self.both_ways and self.start not in ("twisted", "spiral"):
             raise ValueError("both_ways is for twisted and spiral starts")
+        if self.topology == "disc" and self.radius < self.pitch:
+            raise ValueError("radius of a disc must be at least the pitch")
         if self.field and self.jitter == 0 and self.units > len(self.place().position):
             raise ValueError("with field, units that share a site need jitter")
         return self
 
     def place(self) -> Sites:
-        """The sites.
-
-        Raises
-        ------
-        ValueError
-            A disc too small to hold a site.
-        """
+        """The sites."""
         if self.topology == "ring":
             return _sites.ring(self.sites, self.radius)
         if self.topology == "lattice":

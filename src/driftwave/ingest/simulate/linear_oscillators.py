@@ -19,12 +19,17 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pynwb import NWBFile, ProcessingModule, TimeSeries
-from scipy.signal import lfilter
 
 from driftwave.compute import generator
 from driftwave.ingest.simulate import _nwbfile
-from driftwave.ingest.simulate._episodes import Episode
 from driftwave.ingest.simulate._lfp import write_lfp
+from driftwave.ingest.simulate._linear import (
+    DEFAULT,
+    Oscillator,
+    oscillator_table,
+    pattern,
+    recursion,
+)
 from driftwave.ingest.simulate._noise import (
     band_rms,
     noise_blocks,
@@ -39,38 +44,6 @@ PAPER = "Matsuda & Komaki 2017"
 NAME = "linear_oscillators"
 BLOCK = 10.0  # s held in memory at once
 MAP_LENGTH = 1.0  # mm; correlation length of a random or zero-lag map
-
-
-class Oscillator(BaseModel):
-    """One oscillator and its loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    frequency: float = Field(gt=0, description="Hz.")
-    damping: float = Field(gt=0, lt=1, description="Factor a by which z shrinks per sample.")
-    kind: Literal["planar", "radial", "rotating", "standing", "random"] = Field(
-        "planar",
-        description="Phase of the loadings; standing: a real cosine; random: a smooth complex map.",
-    )
-    direction: float = Field(
-        0.0, description="Of a planar wave, or across a standing one, degrees from +x."
-    )
-    speed: float = Field(
-        200.0, gt=0, description="mm/s; of a standing wave, that of either of its two waves."
-    )
-    sign: Literal[-1, 1] = Field(1, description="+1 outward or counter-clockwise.")
-    centre: tuple[float, float] | None = Field(
-        None, description="Of a radial or rotating wave, mm; default the array's."
-    )
-    amplitude: float = Field(10.0, gt=0, description="RMS over channels of its signal, microvolt.")
-
-
-DEFAULT = (
-    Oscillator(frequency=6, damping=0.985, direction=30, speed=150),
-    Oscillator(frequency=11, damping=0.98, direction=-100, speed=250),
-    Oscillator(frequency=21, damping=0.96, kind="rotating", sign=1),
-    Oscillator(frequency=35, damping=0.93, kind="radial", speed=400, centre=(1.0, 1.2)),
-)
 
 
 class Params(BaseModel):
@@ -167,61 +140,42 @@ def loadings(params: Params, seed: int) -> np.ndarray:
     found = []
     for one in params.oscillators:
         draws = rng.standard_normal((3, len(position))) @ mixing
-        pattern = _pattern(one, position, draws[0] + 1j * draws[1])
+        shape = pattern(one, position, draws[0] + 1j * draws[1])
         if params.null == "zero_lag":
-            pattern = np.abs(pattern) * np.where(draws[2] < 0, -1.0, 1.0)
-        found.append(one.amplitude * pattern / np.sqrt(np.mean(np.abs(pattern) ** 2)))
+            shape = np.abs(shape) * np.where(draws[2] < 0, -1.0, 1.0)
+        found.append(one.amplitude * shape / np.sqrt(np.mean(np.abs(shape) ** 2)))
     return np.array(found)
 
 
-def _pattern(one: Oscillator, position: np.ndarray, random: np.ndarray) -> np.ndarray:
-    if one.kind == "random":
-        return random
-    middle = (position.min(0) + position.max(0)) / 2
-    wave = Episode(
-        start=0.0,
-        stop=1.0,
-        kind="planar" if one.kind == "standing" else one.kind,
-        frequency=one.frequency,
-        direction=one.direction,
-        speed=one.speed,
-        sign=one.sign,
-        centre=one.centre or (float(middle[0]), float(middle[1])),
-    )
-    if one.kind == "standing":
-        return wave.spatial(position - middle).real.astype(complex)
-    return wave.spatial(position)
+class States:
+    """States and slow factors, drawn piece after piece; stationary from the first sample on."""
+
+    def __init__(self, params: Params, seed: int) -> None:
+        self.damping = np.array([one.damping for one in params.oscillators])
+        omega = 2 * np.pi * np.array([one.frequency for one in params.oscillators])
+        self.poles = self.damping * np.exp(1j * omega / params.sampling_rate)
+        self.slow = np.array(params.slow)
+        self.rng = generator(seed, NAME, "states")
+        self.z = self.rng.standard_normal((2, len(omega))).T @ np.array([1, 1j])
+        self.s = self.rng.standard_normal(len(self.slow))
+
+    def take(self, rows: int) -> tuple[np.ndarray, np.ndarray]:
+        """The next states z, complex (rows, oscillator), and slow factors (rows, factor)."""
+        count = len(self.poles)
+        draws = self.rng.standard_normal((rows, 2 * count + len(self.slow)))
+        white = draws[:, :count] + 1j * draws[:, count : 2 * count]
+        states = recursion(self.poles, np.sqrt(1 - self.damping**2) * white, self.z)
+        coloured = np.sqrt(1 - self.slow**2) * draws[:, 2 * count :]
+        factors = recursion(self.slow, coloured, self.s)
+        self.z, self.s = states[-1], factors[-1]
+        return states, factors
 
 
-def state_blocks(params: Params, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield states z, complex (block, oscillator), and slow factors (block, factor).
-
-    Both are stationary from the first sample on.
-    """
-    damping = np.array([one.damping for one in params.oscillators])
-    omega = 2 * np.pi * np.array([one.frequency for one in params.oscillators])
-    poles = damping * np.exp(1j * omega / params.sampling_rate)
-    slow = np.array(params.slow)
-    rng = generator(seed, NAME, "states")
-    z = rng.standard_normal((2, len(poles))).T @ np.array([1, 1j])
-    s = rng.standard_normal(len(slow))
-    step = round(BLOCK * params.sampling_rate)
+def state_blocks(params: Params, seed: int) -> Iterator[np.ndarray]:
+    """Yield states z, complex (block, oscillator)."""
+    source, step = States(params, seed), round(BLOCK * params.sampling_rate)
     for start in range(0, params.samples, step):
-        rows = min(step, params.samples - start)
-        draws = rng.standard_normal((rows, 2 * len(poles) + len(slow)))
-        white = draws[:, : len(poles)] + 1j * draws[:, len(poles) : 2 * len(poles)]
-        states = _recursion(poles, np.sqrt(1 - damping**2) * white, z)
-        factors = _recursion(slow, np.sqrt(1 - slow**2) * draws[:, 2 * len(poles) :], s)
-        z, s = states[-1], factors[-1]
-        yield states, factors
-
-
-def _recursion(pole: np.ndarray, drive: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """x_t = pole x_{t-1} + drive_t of each column, from the state before the first row."""
-    out = np.empty_like(drive)
-    for column, (p, x) in enumerate(zip(pole, before, strict=True)):
-        out[:, column] = lfilter([1], [1, -p], drive[:, column], zi=[p * x])[0]
-    return out
+        yield source.take(min(step, params.samples - start))[0]
 
 
 def slow_loadings(params: Params, seed: int) -> np.ndarray:
@@ -254,8 +208,9 @@ def lfp_blocks(params: Params, seed: int) -> Iterator[np.ndarray]:
     noise = noise_blocks(
         sections, root(covariance), params.samples, step, params.sampling_rate, rng
     )
-    gaps, start = missing(params, seed), 0
-    for (states, factors), voltage in zip(state_blocks(params, seed), noise, strict=True):
+    gaps, source, start = missing(params, seed), States(params, seed), 0
+    for voltage in noise:
+        states, factors = source.take(len(voltage))
         voltage = (states @ loading).real + factors @ slow + level * voltage
         for first, stop, electrodes in gaps:
             voltage[max(0, first - start) : max(0, stop - start), electrodes] = np.nan
@@ -305,7 +260,7 @@ def rate_blocks(
     weight = params.gain * loading / np.sqrt(np.mean(np.abs(loading) ** 2, axis=1))[:, None]
     weight = weight[:, electrode]
     base = np.log(mean_rate) - (np.abs(weight) ** 2).sum(0) / 2
-    for states, _ in state_blocks(params, seed):
+    for states in state_blocks(params, seed):
         yield np.exp(base + (states @ weight).real)
 
 
@@ -342,7 +297,7 @@ def _add_units(file: NWBFile, params: Params, seed: int) -> np.ndarray:
 def _add_states(module: ProcessingModule, params: Params, seed: int) -> None:
     blocks = (
         states.view(float).astype(np.float32)  # real and imaginary part by turns
-        for states, _ in state_blocks(params, seed)
+        for states in state_blocks(params, seed)
     )
     shape = (params.samples, 2 * len(params.oscillators))
     iterator = _nwbfile.BlockIterator(blocks, shape, np.float32)
@@ -357,46 +312,6 @@ def _add_states(module: ProcessingModule, params: Params, seed: int) -> None:
             rate=params.sampling_rate,
         )
     )
-
-
-def oscillator_table(params: Params, loading: np.ndarray) -> dict[str, tuple[str, np.ndarray]]:
-    """Columns of the table of oscillators as name: (description, values)."""
-    ones, still = params.oscillators, params.null == "zero_lag"
-    middle = (params.positions().min(0) + params.positions().max(0)) / 2
-
-    def given(name: str, *kinds: str) -> np.ndarray:
-        return np.array(
-            [getattr(o, name) if o.kind in kinds and not still else np.nan for o in ones]
-        )
-
-    turning = [o.kind in ("radial", "rotating") and not still for o in ones]
-    centre = np.array(
-        [
-            (o.centre or middle) if t else (np.nan, np.nan)
-            for o, t in zip(ones, turning, strict=True)
-        ]
-    )
-    return {
-        "frequency": ("Hz.", np.array([o.frequency for o in ones])),
-        "damping": ("Factor per sample.", np.array([o.damping for o in ones])),
-        "kind": (
-            "planar, radial, rotating, standing or random; zero_lag in the twin.",
-            np.array(["zero_lag" if still else o.kind for o in ones]),
-        ),
-        "direction": (
-            "Degrees counter-clockwise from +x; NaN unless planar.",
-            given("direction", "planar"),
-        ),
-        "speed": ("mm/s; NaN unless planar or radial.", given("speed", "planar", "radial")),
-        "sign": (
-            "+1 outward or counter-clockwise, -1 the opposite, 0 for the others.",
-            np.array([o.sign if t else 0 for o, t in zip(ones, turning, strict=True)]),
-        ),
-        "centre_x": ("mm, as rel_x; NaN unless radial or rotating.", centre[:, 0]),
-        "centre_y": ("mm, as rel_y; NaN unless radial or rotating.", centre[:, 1]),
-        "loading_re": ("Real part of the loading on each electrode, microvolt.", loading.real),
-        "loading_im": ("Imaginary part, microvolt.", loading.imag),
-    }
 
 
 def simulate(path: str | Path, params: Params, *, seed: int) -> None:
@@ -428,7 +343,9 @@ def simulate(path: str | Path, params: Params, *, seed: int) -> None:
     write_lfp(file, blocks, shape, params.sampling_rate, with_gaps=params.missing > 0)
     module = file.create_processing_module("ground_truth", "What the simulation knows.")
     _add_states(module, params, seed)
-    columns = oscillator_table(params, loading)
+    columns = oscillator_table(
+        params.oscillators, position, loading, still=params.null == "zero_lag"
+    )
     module.add(ground_truth_table("oscillators", "Oscillators and their loadings.", columns))
     if params.slow:
         slow = {

@@ -4,7 +4,9 @@ r"""Stuart-Landau oscillators on a ring, lattice or disc, seen by Poisson units 
           + \sigma \xi_j, \qquad \kappa_d = K_d e^{-i \alpha_d}
 
 over the directions d of nearest neighbours (none across an open border), with opposite lags
-:math:`\alpha_d` in opposite directions. Starts, units, electrodes and truth are those of
+:math:`\alpha_d` in opposite directions. Of small fields the wave whose phase falls by the lag per
+site grows fastest; full-grown waves of other steps, the uniform field among them, are stable too.
+Starts, units, electrodes and truth are those of
 :mod:`driftwave.ingest.simulate.kuramoto`.
 """
 
@@ -33,6 +35,12 @@ class Params(FieldParams):
         20.0, description="Growth rate, 1/s; uncoupled oscillators reach amplitude sqrt(mu)."
     )
     coupling: float = Field(10.0, description="Mean coupling per direction K, 1/s.")
+    start_amplitude: float = Field(
+        1.0,
+        gt=0,
+        description="Amplitude at the start, in units of sqrt(mu); from a small random field grows "
+        "the wave of the coupling's lag.",
+    )
     noise: float = Field(
         1.0,
         ge=0,
@@ -41,8 +49,8 @@ class Params(FieldParams):
 
 
 def start_size(params: Params) -> float:
-    """Amplitude at the start: that of uncoupled oscillators, one where those have none."""
-    return float(np.sqrt(params.mu)) if params.mu > 0 else 1.0
+    """Amplitude at the start; in units of one where uncoupled oscillators have none."""
+    return params.start_amplitude * (float(np.sqrt(params.mu)) if params.mu > 0 else 1.0)
 
 
 def integrate(
@@ -64,7 +72,10 @@ def integrate(
     sites = params.place()
     kappa = params.coupling * params.strengths() * np.exp(-1j * params.lags())
     leak = kappa @ (sites.neighbour >= 0)
-    linear = params.mu + 2j * np.pi * frequency - leak
+    # Seen from a frame that turns at the mean frequency the field is slow, and Heun exact enough;
+    # coupling and noise look the same from there.
+    common = float(frequency.mean())
+    linear = params.mu + 2j * np.pi * (frequency - common) - leak
     step = STEP / params.substeps
 
     def slope(z: np.ndarray) -> np.ndarray:
@@ -81,7 +92,7 @@ def integrate(
             after = slope(now + step * before + kick)
             now = now + step / 2 * (before + after) + kick
         z[:, index] = now
-    return z
+    return z * np.exp(2j * np.pi * common * STEP * np.arange(params.steps + 1))[:, None]
 
 
 def wave_amplitude(params: Params, step: float) -> float:
