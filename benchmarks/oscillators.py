@@ -1,11 +1,14 @@
 """Cost and accuracy of the oscillator model: 96 channels x 10 min x 250 Hz, 4 + 3 factors.
 
-Prints CPU seconds of the whole fit, recovery errors, and the cost of one filter-and-smoother pass
+Prints CPU seconds of the whole fit with its standard errors, recovery errors, and the cost of one filter-and-smoother pass
 beside that of a textbook Kalman filter and RTS smoother (one sample at a time, in the space of the
 channels) on the same data. The textbook pass is timed on its first samples and scaled up, its cost
 being proportional to time; its means are compared with ours on those samples.
 
-    python benchmarks/oscillators.py [--minutes 10] [--textbook-samples 4000]
+With ``--scaling`` also the cost of an iteration and of standard errors for half the time and half
+the channels.
+
+    python benchmarks/oscillators.py [--minutes 10] [--textbook-samples 4000] [--scaling]
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +26,10 @@ from scipy.signal import lfilter
 
 from driftwave.compute import generator
 from driftwave.inference.kalman import filter_gains, run_filter, run_smoother
-from driftwave.inference.oscillator_em import Oscillators, reduce_observations
+from driftwave.inference.oscillator_em import maximise
+from driftwave.inference.oscillator_errors import standard_errors
+from driftwave.inference.oscillator_likelihood import Observations, reduce_observations
+from driftwave.inference.oscillator_model import Bounds, Oscillators
 from driftwave.models.oscillators import Params, fit
 
 RATE = 250.0
@@ -86,7 +93,8 @@ def plane(phase: np.ndarray, weight: np.ndarray, frequency: float) -> tuple[floa
 
 def textbook(data: np.ndarray, model: Oscillators) -> np.ndarray:
     """Smoothed means (time, state) by the textbook recursions with all N channels."""
-    space, loading = model.state_space(), model.loading
+    loading = model.loading
+    space = model.state_space(loading.T @ model.weights())
     transition, identity = space.transition, np.eye(len(space.transition))
     noise = np.diag(model.noise)
     mean, covariance = np.zeros(len(transition)), space.initial
@@ -109,7 +117,7 @@ def textbook(data: np.ndarray, model: Oscillators) -> np.ndarray:
 
 def ours(data: np.ndarray, model: Oscillators) -> np.ndarray:
     """Smoothed means (time, state)."""
-    space = model.state_space()
+    space = model.state_space(model.loading.T @ model.weights())
     gains = filter_gains(space, len(data))
     filtered = run_filter(reduce_observations(data, model.weights()), space, gains)
     return run_smoother(filtered.mean, space, gains).mean
@@ -121,12 +129,37 @@ def timed(work: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
     return work(*arguments), time.process_time() - began
 
 
+def scaling(lfp: np.ndarray, model: Oscillators) -> None:
+    """Print the CPU seconds of one EM iteration, by length and number of channels."""
+    bounds = Bounds((0.05, 1.2), 0.8)
+    print("\nsamples  channels  CPU s an EM iteration  ratio  CPU s of standard errors")
+    whole = None
+    for part, every in ((1, 1), (2, 1), (4, 1), (1, 2), (1, 4)):
+        data = np.ascontiguousarray(lfp[: len(lfp) // part, ::every])
+        smaller = replace(model, loading=model.loading[::every], noise=model.noise[::every])
+        observations = Observations(data, len(data) - 1)
+        maximise(smaller, observations.moments(smaller), bounds)
+        work = [
+            timed(lambda o=observations, m=smaller: maximise(m, o.moments(m), bounds))[1]
+            for _ in range(5)
+        ]
+        spent = float(np.median(work))
+        whole = whole or spent
+        _, errors = timed(
+            standard_errors, smaller, np.array([len(data)]), np.ones((1, data.shape[1]), bool)
+        )
+        print(
+            f"{len(data):7d}  {data.shape[1]:8d}  {spent:21.3f}  {whole / spent:5.2f}  {errors:.2f}"
+        )
+
+
 def main() -> None:
     """Run the benchmark and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--textbook-samples", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--scaling", action="store_true")
     options = parser.parse_args()
     lfp = simulate(60 * options.minutes, options.seed)
     recording = as_recording(lfp)
@@ -135,15 +168,19 @@ def main() -> None:
     model: Oscillators = fitted.model
     epochs = len(fitted.curves["train_loss"])
     print(f"{lfp.shape[1]} channels x {options.minutes:g} min x {RATE:g} Hz, 4 + 3 factors")
-    print(f"fit: {seconds:.1f} CPU s, {epochs} iterations, {seconds / epochs:.3f} s each")
+    print(
+        f"fit with standard errors: {seconds:.1f} CPU s, {epochs} EM iterations, "
+        f"{fitted.facts['gradient_steps']} gradient steps"
+    )
     found = model.angle * RATE / (2 * np.pi)
-    print("\nfrequency (Hz)       damping         direction error (degrees)  speed (mm/s)")
+    deviation = fitted.errors.angle * RATE / (2 * np.pi)
+    print("\nfrequency (Hz)               damping         direction error (degrees)  speed (mm/s)")
     for k, (f, a) in enumerate(zip(found, model.damping, strict=True)):
         c = model.complex_loading[k]
         direction, speed = plane(np.angle(c), np.abs(c) ** 2, f)
         error = (direction - DIRECTION[k] + 180) % 360 - 180
         print(
-            f"{f:7.3f} (true {FREQUENCY[k]:4.1f})  {a:.4f} ({DAMPING[k]:.3f})"
+            f"{f:7.3f} +- {deviation[k]:.3f} (true {FREQUENCY[k]:4.1f})  {a:.4f} ({DAMPING[k]:.3f})"
             f"  {error:+8.2f}                   {speed:7.1f} ({SPEED[k]:.0f})"
         )
     data = (lfp - fitted.offset).astype(np.float32)
@@ -154,6 +191,8 @@ def main() -> None:
     apart = np.abs(peer[: few - 1000] - smooth[: few - 1000]).max()
     print(f"\nsmoother: textbook {dense:.1f} CPU s (scaled from {few} samples), ours {mine:.2f} s")
     print(f"ratio {dense / mine:.0f}; largest difference of the means {apart:.1e}")
+    if options.scaling:
+        scaling(data, model)
 
 
 if __name__ == "__main__":

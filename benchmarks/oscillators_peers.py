@@ -36,6 +36,7 @@ from scipy.linalg import solve_discrete_are
 from scipy.signal import lfilter
 
 from driftwave.compute import generator
+from driftwave.errors import DriftwaveError
 from driftwave.inference.field import FieldSource, field_source
 from driftwave.inference.field_prediction import (
     RUN_IN,
@@ -153,7 +154,8 @@ class LinearGaussian:
 
 def of_oscillators(model: Any, mean: np.ndarray) -> LinearGaussian:
     """Exact predictor of an ``Oscillators``."""
-    space = model.state_space()
+    states = model.loading.shape[1]
+    space = model.state_space(np.zeros((states, states)))
     noise = model.noise if model.noise.ndim == 2 else np.diag(model.noise)
     return LinearGaussian(space.transition, space.noise, model.loading, noise, mean)
 
@@ -220,6 +222,8 @@ def somata(source: FieldSource, python: str, iterations: int, oscillators: int) 
     data = training_data(source, 600.0)
     found = spectrum(data.train, source.rate, min(67.5, source.rate / 2.2))
     peaks = np.sort(spectral_peaks(found, (3.0, 45.0), 1.0)[:oscillators])
+    if not len(peaks):
+        raise DriftwaveError("no spectral peak to start from")
     bounds = oscillators_bounds(source.rate)
     start = first_guess(found, peaks, slow=3, full=False, rate=source.rate, bounds=bounds)
     given = {
@@ -334,7 +338,11 @@ def compare(
     for name, run in fits(recording, source, options):
         if options.only and name not in options.only:
             continue
-        fitted, seconds = run()
+        try:
+            fitted, seconds = run()
+        except DriftwaveError as error:
+            print(f"{name}: refused, {error}", flush=True)
+            continue
         rows[name] = scores(recording, source, fitted)
         rows[name] |= {"log-likelihood": likelihood(fitted, data, first), "CPU s": seconds}
         print(f"{name}: done", flush=True)
@@ -364,7 +372,10 @@ def main() -> None:
     options = parser.parse_args()
     pd.set_option("display.width", 250, "display.max_columns", 30, "display.precision", 3)
     recording, truth = simulate(options.channels, 60 * options.minutes, options.seed)
-    print(f"simulated: {options.channels} channels x {options.minutes:g} min x {RATE:g} Hz")
+    print(
+        f"simulated: {options.channels} channels x {options.minutes:g} min x {RATE:g} Hz",
+        flush=True,
+    )
     print(compare(recording, truth, options).to_string())
     if options.recordings:
         recording = seizure(options.recordings)

@@ -10,8 +10,8 @@ the noise's from 8 to 16 Hz. The background ``factors`` assumes independent nois
 fields whose 1/f noise is each electrode's own (from shared 1/f noise it takes its oscillator to the
 lower edge of the band, counted under ``at bound``). One oscillator is fitted and its loading judged
 as the waves stage does: a wave is claimed if the log Bayes factor exceeds 0 (prior odds of one), or
-ln 20. One line per fit is appended to the file, so that an interrupted run goes on where it
-stopped.
+ln 20; an oscillator too broad to be judged counts as no claim. One line per fit is appended to the
+file, so that an interrupted run goes on where it stopped.
 
 ``--coverage`` prints how often the 95 % intervals of planted loadings hold the truth.
 """
@@ -153,11 +153,12 @@ def report(table: pd.DataFrame) -> str:
     ]
     for (case, background), part in groups:
         bayes = part["log_bayes_factor"].to_numpy()
-        row = {"case": case, "background": background, "log BF > 0": share(bayes > 0)}
+        row = {"case": case, "background": background, "judged": int(np.isfinite(bayes).sum())}
+        row["log BF > 0"] = share(bayes > 0)
         row["log BF > ln 20"] = share(bayes > np.log(20))
         row["p <= .05"] = share(part["p"].to_numpy() <= 0.05)
         row["both"] = share((bayes > 0) & (part["p"].to_numpy() <= 0.05))
-        row["median log BF"] = round(float(np.median(bayes)), 1)
+        row["median log BF"] = round(float(np.nanmedian(bayes)), 1)
         row["at bound"] = int(part["at_bound"].sum())
         if part["wave"].any():
             row["direction error"] = round(float(part["direction_error"].abs().median()), 1)

@@ -294,8 +294,16 @@ def test_constant_and_short_fields_are_refused() -> None:
         fit(flat, observations="field", window=0.3)
     nowhere = recording.copy(deep=True)
     nowhere["field/lfp"].values[:, 2] = np.nan
-    with pytest.raises(InputError, match="all NaN"):
+    with pytest.raises(InputError, match="missing throughout"):
         fit(nowhere, observations="field", window=0.3)
+
+
+def test_a_stretch_of_a_field_may_be_missing() -> None:
+    recording = make_field_recording(seconds=12.0)
+    recording["field/lfp"].values[500:700, 2] = np.nan
+    given = {"observations": "field", "rate": 60.0, "window": 0.5, "sites": 9, "steps": 2}
+    result = fit(recording, **given).infer(recording)
+    assert np.isfinite(result["decoded_re"]).all()
 
 
 def test_spikes_and_field_share_one_state() -> None:

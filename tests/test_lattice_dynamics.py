@@ -423,6 +423,29 @@ def test_what_is_set_is_what_is_read(variant: str):
         assert module.growth_rate == pytest.approx([-5, -0.5], rel=1e-5)
 
 
+@pytest.mark.parametrize("variant", ["stuart_landau", "kuramoto"])
+def test_descent_finds_planted_parameters(variant: str):
+    """Adam at one learning rate finds frequency, strength and lag of a ring from its transients."""
+    truth = make(ring(12), variant).float()
+    truth.set_frequency(8.0)
+    truth.set_kappa(np.array([[6 * np.exp(-0.5j), 3.0]]))
+    drawn = torch.Generator().manual_seed(2)
+    start = truth.start_from(2 * torch.randn(16, truth.width, generator=drawn))
+    still = torch.zeros(16, 50, truth.width)
+    with torch.no_grad():
+        target = truth(start, still)
+    module = make(ring(12), variant).float()
+    module.set_frequency(7.0)
+    optimiser = torch.optim.Adam(module.parameters(), 0.004)
+    for _ in range(300):
+        optimiser.zero_grad()
+        (module(start, still) - target).square().mean().backward()
+        optimiser.step()
+    assert module.frequency == pytest.approx(8, rel=0.01)
+    assert np.abs(module.kappa - truth.kappa).max() < 0.1
+    assert module.lag[0] == pytest.approx([0.5, 0], abs=0.03)
+
+
 def test_frequencies_of_sites_differ():
     module = make(ring(6), "kuramoto", coupling="none", site_frequency=True)
     hertz = np.linspace(5, 15, 6)[None]

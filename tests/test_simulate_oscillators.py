@@ -530,7 +530,14 @@ def test_linear_rates_have_the_stated_mean_and_follow_the_states():
 # --- files ---
 
 
-@pytest.mark.parametrize("name", FILES)
+# Each takes the inspector a second or two; those that hold most run always.
+RICHEST = ("stuart_landau", "travelling_pulses_twin", "linear_oscillators_twin")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if n in RICHEST else pytest.mark.slow) for n in FILES],
+)
 def test_files_are_valid_and_clean(files, name):
     assert_clean(files[name])
 

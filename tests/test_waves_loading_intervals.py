@@ -67,6 +67,7 @@ def _coverage(kind: str) -> dict[str, float]:
     return {name: float(np.mean(hits)) for name, hits in held.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "names"),
     [

@@ -41,7 +41,7 @@ def recording():
 
 def _latents(**phases: np.ndarray) -> xr.Dataset:
     rng = np.random.default_rng(1)
-    frequency = [float(name[1:]) for name in phases]
+    frequency = [float(name[1:].replace("_", ".")) for name in phases]
     phase = np.stack(list(phases.values())) + 0.05 * rng.normal(size=(len(phases), len(POSITION)))
     return xr.Dataset(
         {
@@ -76,6 +76,64 @@ def test_travelling_oscillator_is_recovered_and_synchronous_one_is_not_called_a_
     assert float(result["p"][1]) > 0.05
     assert float(result["p_pgd"][0]) == pytest.approx(1 / 40)
     assert float(result["resultant"][0]) > 0.95
+
+
+def test_bayes_factor_and_wavevector_of_each_oscillator(result):
+    travelling, standing = result["log_bayes_factor"].values
+    assert travelling > np.log(20)
+    assert standing < -np.log(20)
+    np.testing.assert_allclose(result["travelling_probability"].values, [1, 0], atol=0.05)
+    k = 2 * np.pi * 12 / 150
+    for axis, part in (("x", np.cos(np.radians(50))), ("y", np.sin(np.radians(50)))):
+        apart = float(result[f"wavevector_{axis}"][0]) - k * part
+        assert abs(apart) < min(0.25 * k, 3 * float(result[f"wavevector_{axis}_sd"][0]))
+    assert result["log_bayes_factor"].attrs["units"] == "nats"
+    assert result["wavevector_x"].attrs["units"] == "rad/mm"
+
+
+def test_without_standard_errors_there_are_no_intervals_and_no_groups(result):
+    assert np.isnan(result["direction_low"].values).all()
+    assert np.isnan(result["centre_x_high"].values).all()
+    assert "loading_re_sd" in result.attrs["intervals"]
+    assert result["group"].values.tolist() == [0, 1]
+
+
+def test_standard_errors_give_intervals_and_groups(recording):
+    """The plane's direction has a standard error of 0.2 / (1.1 |k| sqrt(sum x^2)), 2.8 degrees."""
+    centre = (1.3, 1.7)
+    latents = _latents(
+        f12=phase_of("planar", POSITION, frequency=12, speed=150, direction=50),
+        f12_1=phase_of("radial", POSITION, frequency=12.1, speed=120, centre=centre),
+        f25=np.zeros(len(POSITION)),
+    )
+    size = np.full(latents["loading_phase"].shape, 0.2)
+    both = ("oscillator", "electrode")
+    latents = latents.assign(
+        loading_re_sd=(both, size),
+        loading_im_sd=(both, size),
+        frequency_sd=("oscillator", [0.1, 0.1, 0.1]),
+        damping=("oscillator", [0.98, 0.981, 0.98]),
+        damping_sd=("oscillator", [0.002] * 3),
+        bandwidth=("oscillator", [1.0, 9.0, 1.0]),
+        noise_variance=("electrode", np.ones(len(POSITION))),
+    )
+    found = analyse(recording, latents, PARAMS, seed=0)
+    assert found.attrs["intervals"].startswith("95 %")
+    assert found["group"].values.tolist() == [0, 0, 1]
+    truth = {"direction": (0, 50, 14), "speed": (0, 150, 36), "wavelength": (0, 12.5, 3)}
+    truth |= {"centre_x": (1, centre[0], 0.4), "centre_y": (1, centre[1], 0.4)}
+    for name, (k, value, widest) in truth.items():
+        low, high = float(found[f"{name}_low"][k]), float(found[f"{name}_high"][k])
+        assert low < float(found[name][k]) < high
+        assert low < value < high
+        assert high - low < widest
+        assert found[f"{name}_low"].attrs["units"] == found[name].attrs["units"]
+    assert np.isnan(found["direction_low"].values[1:]).all()
+    assert np.isnan(found["speed_high"].values[2])
+    # Broader than the band analysed: not judged.
+    assert np.isfinite(found["log_bayes_factor"].values).tolist() == [True, False, True]
+    again = analyse(recording, latents, PARAMS, seed=0)
+    xr.testing.assert_identical(found, again)
 
 
 def test_turning_loadings_have_a_centre_and_no_direction(recording):

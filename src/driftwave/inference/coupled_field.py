@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 
 from driftwave.errors import InputError
-from driftwave.inference.coupled_setup import NAME
+from driftwave.inference.coupled_setup import NAME, check_electrodes
 from driftwave.inference.field import FieldSource, field_source
 from driftwave.inference.field_prediction import read_stretch, split_samples, test_predictions
 from driftwave.inference.sequential_data import Observed
@@ -59,17 +59,7 @@ def observe_field(recording: xr.DataTree, params: Params) -> Observed:
             fix="Use a longer stretch of the recording, or another `window` or `rate`",
         )
     data = read_stretch(source, 0, source.samples)
-    mean, sd = data[: edges[1]].mean(0, dtype=float), data[: edges[1]].std(0, dtype=float)
-    flat = sd <= 1e-6 * np.maximum(1.0, np.abs(mean))
-    if flat.any():
-        label = source.lfp["electrode"].values[source.good][flat][0]
-        raise InputError(
-            file=source.session,
-            field="field/lfp",
-            found=f"{int(flat.sum())} constant electrodes, {label} the first",
-            expected="a varying signal on every good electrode",
-            fix="Add the electrode to `field.bad_electrodes` in the layout",
-        )
+    mean, sd = _moments(data[: edges[1]], source)
     standard = ((data - mean) / sd).astype(np.float32)
     kind = np.repeat([0, 1, 2], [len(part) for part in starts])
     index = np.concatenate(starts)[:, None] + np.arange(bins)
@@ -77,6 +67,26 @@ def observe_field(recording: xr.DataTree, params: Params) -> Observed:
     seen = bins - round(params.ahead * bins)
     hidden = np.zeros(0, bool)
     return Observed(None, standard[index], hidden, seen, *masks, 1 / source.rate, mean, sd)
+
+
+def _moments(data: np.ndarray, source: FieldSource) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (electrode,) of what is there of data (time, electrode)."""
+    there = np.isfinite(data)
+    count = np.maximum(there.sum(0), 1)
+    mean = np.where(there, data, 0.0).sum(0, dtype=float) / count
+    sd = np.sqrt(np.square(np.where(there, data - mean, 0.0)).sum(0) / count)
+    flat = sd <= 1e-6 * np.maximum(1.0, np.abs(mean))
+    if flat.any():
+        label = source.lfp["electrode"].values[source.good][flat][0]
+        raise InputError(
+            file=source.session,
+            field="field/lfp",
+            found=f"{int(flat.sum())} electrodes constant or missing throughout the training "
+            f"stretch, {label} the first",
+            expected="a varying signal on every good electrode",
+            fix="Add the electrode to `field.bad_electrodes` in the layout",
+        )
+    return mean, sd
 
 
 @contextlib.contextmanager
@@ -195,13 +205,13 @@ def field_results(fit: Fit, recording: xr.DataTree) -> xr.Dataset:
         :func:`driftwave.inference.field_prediction.test_predictions` gives; training curves.
     """
     source = source_of(recording, fit.params)
-    electrodes, expected = int(source.good.sum()), len(fit.params.field_sd)
-    if electrodes != expected or abs(source.rate * fit.params.bin_width - 1) > 1e-6:
+    check_electrodes(recording, int(source.good.sum()), len(fit.params.field_sd))
+    if abs(source.rate * fit.params.bin_width - 1) > 1e-6:
         raise InputError(
             file=source.session,
-            field="field",
-            found=f"{electrodes} good electrodes at {source.rate:g} Hz",
-            expected=f"{expected} at {1 / fit.params.bin_width:g} Hz, as in the fit",
+            field="field/sampling_rate",
+            found=f"{source.rate:g} Hz after decimation",
+            expected=f"{1 / fit.params.bin_width:g} Hz, as in the fit",
             fix="Infer on the recording the model was fitted to, or fit it again",
         )
     bins = fit.sizes.bins

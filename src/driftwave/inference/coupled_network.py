@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from driftwave.inference.sequential_vae import LatentDynamics, LatentReadout, SequentialVAE
+from driftwave.inference.lattice_dynamics import CoupledOscillators
+from driftwave.inference.sequential_vae import LatentReadout, SequentialVAE
 from driftwave.inference.spike_network import Sizes
 
 # Widths of the encoder's filters, in periods of the band.
@@ -122,12 +123,15 @@ class CoupledNetwork(SequentialVAE):
     site_inputs : SiteInputs
     """
 
+    dynamics: CoupledOscillators
+    input_map: SiteInputs
+
     def __init__(
         self,
         sizes: Sizes,
         log_mean_count: Tensor,
         input_law: Tensor,
-        dynamics: LatentDynamics,
+        dynamics: CoupledOscillators,
         readout: LatentReadout,
         *,
         projection: Tensor,
@@ -165,7 +169,10 @@ class CoupledNetwork(SequentialVAE):
                 self.innovation_reading.weight.zero_()
                 self.innovation_reading.bias.zero_()
         if site_inputs.total:
-            self.input_posterior = nn.Linear(hidden, 2 * self.shared) if self.shared else None
+            # Shared inputs and innovations are read in different ways.
+            del self.input_posterior
+        if self.shared:
+            self.shared_reading = nn.Linear(hidden, 2 * self.shared)
 
     def undecayed(self) -> set[str]:
         """Also all that reads or is read by position, whose sizes mean something."""
@@ -190,7 +197,7 @@ class CoupledNetwork(SequentialVAE):
             return law
         parts: list[list[Tensor]] = [[], []]
         if self.shared:
-            for part, value in zip(parts, self.input_posterior(states).chunk(2, -1), strict=True):
+            for part, value in zip(parts, self.shared_reading(states).chunk(2, -1), strict=True):
                 part.append(value)
         if self.own:
             own = self.innovation_reading(self.dropout(found))

@@ -56,16 +56,16 @@ def places_of(
     InputError
         Positions missing for a spatial readout or a graph; fewer than three different ones.
     """
-    found: list[np.ndarray] = []
-    wanted = [(observed.counts is not None, unit_positions, slice(None)),
-              (observed.field is not None, electrode_positions, good)]  # fmt: skip
-    for asked, read, chosen in wanted:
-        try:
-            found.append(read(recording, NAME)[chosen] if asked else np.zeros((0, 2)))
-        except InputError:
-            if params.readout == "spatial" or params.topology == "graph":
-                raise
-            return (), ()
+    nowhere = np.zeros((0, 2))
+    try:
+        found = (
+            nowhere if observed.counts is None else unit_positions(recording, NAME),
+            nowhere if observed.field is None else electrode_positions(recording, NAME)[good],
+        )
+    except InputError:
+        if params.readout == "spatial" or params.topology == "graph":
+            raise
+        return (), ()
     everywhere = np.unique(np.concatenate(found), axis=0)
     least = 3
     if len(everywhere) < least:
@@ -123,6 +123,23 @@ def good_electrodes(recording: xr.DataTree) -> np.ndarray:
     field = recording["field"].to_dataset()
     every = np.ones(field.sizes["electrode"], bool)
     return field["good"].values.astype(bool) if "good" in field.coords else every
+
+
+def check_electrodes(recording: xr.DataTree, found: int, expected: int) -> None:
+    """Refuse a recording with another number of good electrodes than the fit had.
+
+    Raises
+    ------
+    InputError
+    """
+    if found != expected:
+        raise InputError(
+            file=str(recording.attrs["session"]),
+            field="field/good",
+            found=f"{found} good electrodes",
+            expected=f"{expected}, as in the fit",
+            fix="Infer on the recording the model was fitted to, or fit it again",
+        )
 
 
 def frequencies_of(params: Params, observed: Observed, session: str) -> tuple[float, ...]:

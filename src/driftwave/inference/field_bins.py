@@ -150,19 +150,20 @@ def _trials(
     position = 0
     while position < len(order):
         start = first[order[position]]
-        stop, group = start, []
+        stop = start
+        group: list[int] = []
         while position < len(order):
             trial = order[position]
             if group and last[trial] - start > longest:
                 break
             stop = max(stop, last[trial])
-            group.append(trial)
+            group.append(int(trial))
             position += 1
         block = np.asarray(source.lfp.isel(time=slice(start, stop)).values, dtype=np.float32)
         block[:, ~source.good] = np.nan
         for trial in group:
             own = slice(first[trial], last[trial])
-            yield int(trial), clock[own], block[own.start - start : own.stop - start]
+            yield trial, clock[own], block[own.start - start : own.stop - start]
 
 
 def _kernel(lag: np.ndarray) -> np.ndarray:

@@ -179,7 +179,8 @@ def test_predictions(
     horizons_s : sequence of float
         s; rounded to whole samples, at least one.
     seed : int
-        Of the groups of electrodes.
+        Of the groups of electrodes; models are comparable where it is the same, whatever the seeds
+        of their fits.
     longest, run_in : float
         s.
 

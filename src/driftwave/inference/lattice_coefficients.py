@@ -67,7 +67,6 @@ class FirstOrder:
             decay,
             bend,
             scalar(1 / substeps),
-            scalar(1),
             scalar(lattice_kernels.TINY),
             substeps,
             self.phases,
@@ -75,8 +74,16 @@ class FirstOrder:
 
     def gradients(self, sums: Any) -> list[np.ndarray]:
         """Gradients of ``tensors`` from the kernels' sums over blocks."""
-        decay, bend = (-0.5 * x.sum((0, 2)) for x in (sums.decay, sums.bend))
-        return [*(x.sum(0) for x in (sums.pull, sums.own, sums.turn)), decay, bend]
+        pull, own, turn, decay, bend = (x.sum(0) for x in sums)
+        shaped = pull.reshape(self.pull.shape), own.reshape(self.own.shape)
+        laws = (-0.5 * x.reshape(self.turn.shape).sum(1) for x in (decay, bend))
+        return [*shaped, turn.reshape(self.turn.shape), *laws]
+
+    @property
+    def entries(self) -> list[int]:
+        """Sizes of the kernels' sums, which keep amplitude laws by site."""
+        places = self.turn.numel()
+        return [self.pull.numel(), self.own.numel(), places, places, places]
 
 
 @dataclass(frozen=True)
@@ -120,13 +127,18 @@ class SecondOrder:
             array(self.spring),
             array(self.force),
             scalar(1 / substeps),
-            scalar(1),
             substeps,
         )
 
     def gradients(self, sums: Any) -> list[np.ndarray]:
         """Gradients of ``tensors`` from the kernels' sums over blocks."""
-        return [x.sum(0) for x in sums]
+        pairs = zip(sums, self.tensors, strict=True)
+        return [x.sum(0).reshape(tensor.shape) for x, tensor in pairs]
+
+    @property
+    def entries(self) -> list[int]:
+        """Sizes of the kernels' sums."""
+        return [x.numel() for x in self.tensors]
 
 
 Coefficients = FirstOrder | SecondOrder

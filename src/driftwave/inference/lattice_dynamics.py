@@ -16,8 +16,8 @@ and a drive u per bin (not multiplied by h):
     :math:`-\mathrm{Im} \kappa = K \sin\alpha` per neighbour.
 ``kuramoto``
     Unit modulus. A substep adds :math:`h \sum_m \kappa_m w_{mj} z_{n(m,j)} + u`, projected on the
-    tangent of the circle (Miyato et al. 2025, AKOrN, eqs. 2 and 3), normalises and rotates: the
-    phase moves by :math:`\omega h + \arctan(h S_j + \mathrm{Im}(\bar z_j u_j))`, where
+    tangent of the circle (as AKOrN, Miyato et al. 2025), normalises and rotates: the phase moves
+    by :math:`\omega h + \arctan(h S_j + \mathrm{Im}(\bar z_j u_j))`, where
 
     .. math:: S_j = \sum_m K_m w_{mj} \sin(\theta_{n(m,j)} - \theta_j - \alpha_m)
 

@@ -1,17 +1,25 @@
 """Steps of second-order oscillators on a graph and their adjoint, compiled by numba.
 
-Arranged as :mod:`driftwave.inference.lattice_kernels`; the planes of a state (2, band, site) are
-position and quadrature. The equations are those of :mod:`driftwave.inference.lattice_scan`.
+Arranged as :mod:`driftwave.inference.lattice_kernels`; the two rows of a site are position
+and quadrature. The equations are those of :mod:`driftwave.inference.lattice_scan`.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from driftwave.inference.lattice_kernels import add, compiled, load, save
+from driftwave.inference.lattice_kernels import STRETCH
+from driftwave.inference.lattice_lanes import (
+    bend,
+    compiled,
+    flush,
+    get,
+    load,
+    save,
+    set_row,
+)
 
 
 class Law(NamedTuple):
@@ -27,8 +35,8 @@ class Law(NamedTuple):
         What a substep leaves of the quadrature, and the factor between it and the position.
     force : (band,)
         The largest change by the neighbours in a substep.
-    share, one : scalars
-        1 / substeps and 1.
+    share : scalar
+        1 / substeps.
     substeps : int
     """
 
@@ -40,12 +48,11 @@ class Law(NamedTuple):
     spring: np.ndarray
     force: np.ndarray
     share: Any
-    one: Any
     substeps: int
 
 
 class Sums(NamedTuple):
-    """Gradients of the parameters, float64 (block, ...) outside, of one block while it runs."""
+    """Gradients of the parameters: float64 (block, entry) outside, (entry, lane) in a block."""
 
     pull: np.ndarray
     own: np.ndarray
@@ -55,155 +62,139 @@ class Sums(NamedTuple):
 
 
 @compiled()
-def _read(total, y, pull, index):
-    for j in range(total.size):
-        total[j] += pull[j] * y[index[j]]
-
-
-@compiled()
-def _bent(law, band, y, bent):
-    """tanh of what a band's sites read."""
-    own, bias = law.own[band], law.bias[band]
-    for j in range(y.size):
-        bent[j] = bias[j] + own[j] * y[j]
+def _bent(law, b, j, state):
+    """tanh of what a site reads."""
+    sites = law.own.shape[1]
+    x = law.bias[b, j] + law.own[b, j] * get(state, 2 * (b * sites + j))
     for m in range(law.source.shape[0]):
-        _read(bent, y, law.pull[band, m], law.source[m])
-    for j in range(y.size):
-        bent[j] = math.tanh(bent[j])
+        x = x + law.pull[b, m, j] * get(state, 2 * (b * sites + law.source[m, j]))
+    return bend(x)
 
 
 @compiled()
-def _move(out_y, out_v, y, v, bent, u_y, u_v, keep, spring, force, share):
-    for j in range(y.size):
-        new = keep[j] * v[j] + spring[j] * y[j] - force * bent[j] + share * u_v[j]
-        out_v[j] = new
-        out_y[j] = y[j] - spring[j] * new + share * u_y[j]
-
-
-@compiled()
-def _step(law, state, drive, out, bent):
-    for band in range(state.shape[1]):
-        y, v = state[0, band], state[1, band]
-        _bent(law, band, y, bent)
-        keep, spring, force = law.keep[band], law.spring[band], law.force[band]
-        u_y, u_v = drive[0, band], drive[1, band]
-        _move(out[0, band], out[1, band], y, v, bent, u_y, u_v, keep, spring, force, law.share)
+def _step(law, state, drive, out):
+    bands, sites = law.own.shape
+    for b in range(bands):
+        for j in range(sites):
+            k = 2 * (b * sites + j)
+            y, spring = get(state, k), law.spring[b, j]
+            v = law.keep[b, j] * get(state, k + 1) + spring * y
+            v = v - law.force[b] * _bent(law, b, j, state) + law.share * get(drive, k + 1)
+            set_row(out, k, y - spring * v + law.share * get(drive, k))
+            set_row(out, k + 1, v)
 
 
 @compiled(cached=True)
 def forward(law, start, drive, states, lanes, first, last):
     """States after each bin of the blocks ``first .. last`` of ``lanes`` trials.
 
-    ``start`` (trial, width), ``drive`` and ``states`` (trial, bin, width).
+    ``start`` (trial, 1, width), ``drive`` and ``states`` (trial, bin, width).
     """
-    bands, sites = law.own.shape
-    path = np.empty((2, 2, bands, sites), start.dtype)
-    enters = np.empty((2, bands, sites), start.dtype)
-    bent = np.empty(sites, start.dtype)
-    for trial in range(first * lanes, min(last * lanes, start.shape[0])):
+    trials, bins, width = drive.shape
+    path = np.zeros((2, width, lanes), start.dtype)
+    enters = np.zeros((width, lanes), start.dtype)
+    for block in range(first, last):
+        trial = block * lanes
+        count = min(lanes, trials - trial)
         here = 0
-        load(path[here], start[trial])
-        for t in range(drive.shape[1]):
-            load(enters, drive[trial, t])
+        load(path[here], start, 0, trial, count)
+        for t in range(bins):
+            load(enters, drive, t, trial, count)
             for _ in range(law.substeps):
-                _step(law, path[here], enters, path[1 - here], bent)
+                _step(law, path[here], enters, path[1 - here])
                 here = 1 - here
-            save(path[here], states[trial, t])
+            save(states, t, trial, count, path[here])
 
 
 @compiled()
-def _move_back(g_y, g_v, x, y, v, new, bent, keep, spring, force, one, to_keep, to_spring):
-    for j in range(y.size):
-        g = g_v[j] - spring[j] * g_y[j]
-        to_spring[j] += y[j] * g - new[j] * g_y[j]
-        to_keep[j] += v[j] * g
-        x[j] = -force * (one - bent[j] * bent[j]) * g
-        g_y[j] += spring[j] * g
-        g_v[j] = keep[j] * g
+def _add(rows, i, value):
+    set_row(rows, i, get(rows, i) + value)
 
 
 @compiled()
-def _own_back(g_y, x, y, own, to_own, to_bias):
-    for j in range(y.size):
-        to_own[j] += y[j] * x[j]
-        to_bias[j] += x[j]
-        g_y[j] += own[j] * x[j]
+def _step_back(law, state, out, given, back, to_drive, asked, sums):
+    """Take ``given`` from after the substep to ``back``, before it."""
+    bands, sites = law.own.shape
+    directions = law.source.shape[0]
+    back[:] = 0
+    for b in range(bands):
+        force = law.force[b]
+        for j in range(sites):
+            i = b * sites + j
+            k = 2 * i
+            y, spring, to_y = get(state, k), law.spring[b, j], get(given, k)
+            to_v = get(given, k + 1) - spring * to_y
+            if asked:
+                _add(to_drive, k, law.share * to_y)
+                _add(to_drive, k + 1, law.share * to_v)
+            _add(sums.spring, i, y * to_v - get(out, k + 1) * to_y)
+            _add(sums.keep, i, get(state, k + 1) * to_v)
+            bent = _bent(law, b, j, state)
+            x = force * to_v
+            x = x * bent * bent - x
+            _add(sums.own, i, y * x)
+            _add(sums.bias, i, x)
+            _add(back, k, to_y + spring * to_v + law.own[b, j] * x)
+            set_row(back, k + 1, law.keep[b, j] * to_v)
+            for m in range(directions):
+                n = 2 * (b * sites + law.source[m, j])
+                _add(sums.pull, (b * directions + m) * sites + j, get(state, n) * x)
+                _add(back, n, law.pull[b, m, j] * x)
 
 
 @compiled()
-def _read_back(g_y, x, y, pull, index, to_pull):
-    for j in range(y.size):
-        to_pull[j] += y[index[j]] * x[j]
-    for j in range(y.size):
-        g_y[index[j]] += pull[j] * x[j]
-
-
-@compiled()
-def _give(to_drive, g_y, g_v, spring, share):
-    for j in range(g_y.size):
-        to_drive[2 * j] += share * g_y[j]
-        to_drive[2 * j + 1] += share * (g_v[j] - spring[j] * g_y[j])
-
-
-@compiled()
-def _step_back(law, state, out, given, bent, x, to_drive, sums):
-    """Take ``given`` from after the substep to before it."""
-    sites = state.shape[2]
-    for band in range(state.shape[1]):
-        y, v, g_y, g_v = state[0, band], state[1, band], given[0, band], given[1, band]
-        spring = law.spring[band]
-        _bent(law, band, y, bent)
-        if to_drive.size:
-            _give(to_drive[2 * band * sites : 2 * (band + 1) * sites], g_y, g_v, spring, law.share)
-        _move_back(
-            g_y,
-            g_v,
-            x,
-            y,
-            v,
-            out[1, band],
-            bent,
-            law.keep[band],
-            spring,
-            law.force[band],
-            law.one,
-            sums.keep[band],
-            sums.spring[band],
-        )
-        _own_back(g_y, x, y, law.own[band], sums.own[band], sums.bias[band])
-        for m in range(law.source.shape[0]):
-            _read_back(g_y, x, y, law.pull[band, m], law.source[m], sums.pull[band, m])
+def _flush(out, block, sums):
+    flush(out.pull[block], sums.pull)
+    flush(out.own[block], sums.own)
+    flush(out.bias[block], sums.bias)
+    flush(out.keep[block], sums.keep)
+    flush(out.spring[block], sums.spring)
 
 
 @compiled(cached=True)
-def backward(law, start, drive, states, given, to_start, to_drive, lanes, sums, first, last):
+def backward(law, start, drive, states, given, to_start, to_drive, lanes, out, first, last):
     """Gradients of the blocks ``first .. last`` of ``lanes`` trials.
 
-    ``given`` is that of the states; ``to_drive`` arrives as zeros, empty where nobody asks for it.
+    ``given`` is that of the states; ``to_drive`` has no trials where nobody asks for it.
     """
-    bands, sites = law.own.shape
-    path = np.empty((law.substeps + 1, 2, bands, sites), start.dtype)
-    enters = np.empty((2, bands, sites), start.dtype)
-    gradient = np.empty((2, bands, sites), start.dtype)
-    bent, x = np.empty(sites, start.dtype), np.empty(sites, start.dtype)
+    trials, bins, width = drive.shape
+    kind, asked = start.dtype, to_drive.shape[0] == trials
+    path = np.zeros((law.substeps + 1, width, lanes), kind)
+    enters, pushed = np.zeros((width, lanes), kind), np.zeros((width, lanes), kind)
+    gradient, entering = np.zeros((2, width, lanes), kind), np.zeros((width, lanes), kind)
+    places = width // 2
+    sums = Sums(
+        np.zeros((law.pull.size, lanes), kind),
+        np.zeros((places, lanes), kind),
+        np.zeros((places, lanes), kind),
+        np.zeros((places, lanes), kind),
+        np.zeros((places, lanes), kind),
+    )
     for block in range(first, last):
-        here = Sums(
-            sums.pull[block],
-            sums.own[block],
-            sums.bias[block],
-            sums.keep[block],
-            sums.spring[block],
-        )
-        for trial in range(block * lanes, min((block + 1) * lanes, start.shape[0])):
-            gradient[:] = 0
-            for t in range(drive.shape[1] - 1, -1, -1):
-                load(path[0], states[trial, t - 1] if t else start[trial])
-                load(path[law.substeps], states[trial, t])
-                load(enters, drive[trial, t])
-                for s in range(law.substeps - 1):
-                    _step(law, path[s], enters, path[s + 1], bent)
-                add(gradient, given[trial, t])
-                asked = to_drive[trial, t] if to_drive.size else to_drive[0, 0]
-                for s in range(law.substeps - 1, -1, -1):
-                    _step_back(law, path[s], path[s + 1], gradient, bent, x, asked, here)
-            save(gradient, to_start[trial])
+        trial = block * lanes
+        count = min(lanes, trials - trial)
+        gradient[:] = 0
+        here = 0
+        load(path[law.substeps], states, bins - 1, trial, count)
+        for t in range(bins - 1, -1, -1):
+            if t:
+                load(path[0], states, t - 1, trial, count)
+            else:
+                load(path[0], start, 0, trial, count)
+            load(enters, drive, t, trial, count)
+            for s in range(law.substeps - 1):
+                _step(law, path[s], enters, path[s + 1])
+            load(entering, given, t, trial, count)
+            for i in range(width):
+                _add(gradient[here], i, get(entering, i))
+            pushed[:] = 0
+            for s in range(law.substeps - 1, -1, -1):
+                before, after = gradient[1 - here], gradient[here]
+                _step_back(law, path[s], path[s + 1], after, before, pushed, asked, sums)
+                here = 1 - here
+            if asked:
+                save(to_drive, t, trial, count, pushed)
+            path[law.substeps] = path[0]
+            if t % STRETCH == 0:
+                _flush(out, block, sums)
+        save(to_start, 0, trial, count, gradient[here])

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from driftwave.inference.lattice_geometry import Lattice
+from driftwave.inference.sequential_vae import LatentReadout
 
 START_GAIN = 0.3
 
@@ -19,7 +20,7 @@ def inverse_softplus(value: float) -> float:
     return math.log(math.expm1(value))
 
 
-class _Readout(nn.Module):
+class _Readout(LatentReadout):
     """A linear readout of the state (trial, bin, width) by :meth:`weight` (channel, width)."""
 
     def weight(self) -> Tensor:

@@ -20,8 +20,9 @@ and no more), and for second-order oscillators (``SecondOrder``), with z = y + i
 The drive of a bin enters in equal shares in its substeps. On the CPU, forward and reverse scan run
 in functions compiled by numba, in float32 or float64, and only the states after each bin are kept;
 the reverse scan replays the substeps inside a bin. Gradients of the coefficients are summed over
-bins and trials in float64, in an order that does not depend on the number of threads. On any
-other device the same steps run in torch operations under autograd, a loop over bins.
+trials and over stretches of 32 bins in float64, in an order that does not depend on the number of
+threads; 16 trials in float32 (one in float64) share a thread. On any other device the same steps
+run in torch operations under autograd, a loop over bins.
 """
 
 from __future__ import annotations
@@ -37,9 +38,8 @@ from torch.autograd.function import once_differentiable
 
 from driftwave.inference import lattice_kernels, lattice_kernels_second, lattice_scan_torch
 from driftwave.inference.lattice_coefficients import Coefficients, SecondOrder, array
+from driftwave.inference.lattice_lanes import lanes_of
 
-# Trials whose gradients are summed together: memory against threads that can share the work.
-LANES = 8
 # State entries (bins x trials x width) below which a second thread costs more than it saves.
 THREAD_WORK = 200_000
 
@@ -76,10 +76,11 @@ class _Scan(torch.autograd.Function):
     def forward(ctx, coefficients, index, substeps, start, drive, *tensors):
         coefficients = coefficients.with_tensors([x.detach() for x in tensors])
         kernels = _kernels(coefficients)
-        law = coefficients.law(array(index), substeps)
+        law, lanes = coefficients.law(array(index), substeps), lanes_of(array(start).dtype)
         states = torch.empty(drive.shape, dtype=start.dtype)
-        arrays = [array(x) for x in (start, drive, states)]
-        _over_blocks(kernels.forward, (law, *arrays, LANES), _blocks(start), drive.numel())
+        arrays = [array(x) for x in (start.unsqueeze(1), drive, states)]
+        blocks = -(-len(start) // lanes)
+        _over_blocks(kernels.forward, (law, *arrays, lanes), blocks, drive.numel())
         ctx.save_for_backward(index, start, drive, states, *tensors)
         ctx.coefficients, ctx.substeps = coefficients, substeps
         return states
@@ -89,38 +90,28 @@ class _Scan(torch.autograd.Function):
     def backward(ctx, given):
         index, start, drive, states, *tensors = (x.detach() for x in ctx.saved_tensors)
         coefficients = ctx.coefficients.with_tensors(tensors)
-        kernels, blocks = _kernels(coefficients), _blocks(start)
-        law = coefficients.law(array(index), ctx.substeps)
+        kernels, lanes = _kernels(coefficients), lanes_of(array(start).dtype)
+        law, blocks = coefficients.law(array(index), ctx.substeps), -(-len(start) // lanes)
         to_start = torch.empty_like(start, memory_format=torch.contiguous_format)
-        asked = drive.shape if ctx.needs_input_grad[4] else (1, 1, 0)
-        to_drive = torch.zeros(asked, dtype=start.dtype)
-        sums = _room(coefficients, blocks)
-        before = [array(x) for x in (start, drive, states, given, to_start, to_drive)]
-        _over_blocks(kernels.backward, (law, *before, LANES, sums), blocks, drive.numel())
+        asked = ctx.needs_input_grad[4]
+        to_drive = torch.empty(len(drive) if asked else 0, *drive.shape[1:], dtype=start.dtype)
+        sums = kernels.Sums(*(np.zeros((blocks, count)) for count in coefficients.entries))
+        both = start.unsqueeze(1), drive, states, given, to_start.unsqueeze(1), to_drive
+        arrays = [array(x) for x in both]
+        _over_blocks(kernels.backward, (law, *arrays, lanes, sums), blocks, drive.numel())
         to_tensors = (torch.from_numpy(x).to(start.dtype) for x in coefficients.gradients(sums))
         return (
             None,
             None,
             None,
             to_start,
-            to_drive if ctx.needs_input_grad[4] else None,
+            to_drive if asked else None,
             *to_tensors,
         )
 
 
 def _kernels(coefficients: Coefficients) -> Any:
     return lattice_kernels_second if isinstance(coefficients, SecondOrder) else lattice_kernels
-
-
-def _room(coefficients: Coefficients, blocks: int) -> Any:
-    """Zeros for the kernels' sums: amplitude laws of all sites of a band are summed later."""
-    bands, sites = coefficients.own.shape[-2:]
-    shapes = [x.shape if x.ndim > 1 else (bands, sites) for x in coefficients.tensors]
-    return _kernels(coefficients).Sums(*(np.zeros((blocks, *shape)) for shape in shapes))
-
-
-def _blocks(start: Tensor) -> int:
-    return -(-len(start) // LANES)
 
 
 def _over_blocks(kernel: Any, arguments: tuple[Any, ...], blocks: int, work: int) -> None:

@@ -148,9 +148,9 @@ class Run:
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays: dict[str, Any] = {f"model_{n}": value for n, value in self.model.arrays().items()}
         arrays |= {f"best_{name}": value for name, value in self.best.arrays().items()}
-        losses = {name: np.array(getattr(self, name)) for name in ("train_loss", "valid_loss")}
+        arrays |= {name: np.array(getattr(self, name)) for name in ("train_loss", "valid_loss")}
         with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, key=np.array(key), **losses, **arrays)
+            np.savez(file, key=np.array(key), **arrays)
 
     @classmethod
     def resume(cls, path: Path, key: str) -> Run | None:

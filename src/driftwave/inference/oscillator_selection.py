@@ -23,6 +23,9 @@ from driftwave.inference.oscillator_start import (
 )
 from driftwave.inference.oscillator_training import Trained
 
+# A number is as good as another if held-out likelihoods differ by less than so many standard errors.
+ERRORS = 2.0
+BLOCK_SECONDS = 1.0
 # Held-out likelihood may dip once before it rises again; after so many dips the search ends.
 DIPS = 2
 
@@ -107,9 +110,12 @@ def select(
     slow: int,
     band: tuple[float, float],
 ) -> tuple[Trained, Candidates]:
-    """Add oscillators one at a time and keep the number with the best held-out likelihood.
+    """Add oscillators one at a time and keep the number that held-out likelihood asks for.
 
-    Each starts where the innovations of the model so far have the highest spectral peak, with the
+    That is the smallest number whose held-out likelihood is within two standard errors (of the
+    paired difference, over blocks of 1 s) of the best one: the best of many tries is a little
+    better than it should be by luck (Breiman et al. 1984, Classification and Regression Trees,
+    section 3.4.3). Each starts where the innovations of the model so far have the highest spectral peak, with the
     strongest pattern of their cross-spectrum there.
 
     Parameters
@@ -149,7 +155,7 @@ def select(
         validation=np.array([-t.valid_loss[t.best] for t in trained]) * observations.later_values,
         parameters=np.array(parameters),
     )
-    best = int(np.argmax(table.validation))
+    best = _smallest_as_good([t.model for t in trained], observations, source.rate)
     if best == 0:
         raise InputError(
             file=source.session,
@@ -160,6 +166,35 @@ def select(
             "session",
         )
     return trained[best], table
+
+
+def held_out_density(model: Oscillators, observations: Observations) -> np.ndarray:
+    """Log-density (time,) of each validation sample given all before it, nats."""
+    filtered, _, _ = observations.filter(model)
+    density = filtered.energy.copy()
+    segments = observations.segments
+    for part, index in zip(segments.slices(), segments.pattern, strict=True):
+        seen = segments.patterns[index]
+        if part.start < observations.fitted or not seen.any():
+            continue
+        data = observations.data[part][:, seen].astype(np.float64)
+        weighted = np.linalg.solve(model.noise_of(seen), data.T).T
+        density[part] += np.einsum("tn,tn->t", data, weighted)
+        density[part] += seen.sum() * np.log(2 * np.pi) + model.noise_log_determinant(seen)
+    return -0.5 * density[observations.fitted :]
+
+
+def _smallest_as_good(models: list[Oscillators], observations: Observations, rate: float) -> int:
+    densities = np.stack([held_out_density(model, observations) for model in models])
+    best = int(np.argmax(densities.sum(1)))
+    length = max(1, round(BLOCK_SECONDS * rate))
+    blocks = max(2, densities.shape[1] // length)
+    for count in range(best):
+        apart = densities[best] - densities[count]
+        sums = np.array([part.sum() for part in np.array_split(apart, blocks)])
+        if apart.sum() < ERRORS * np.sqrt(blocks) * sums.std(ddof=1):
+            return count
+    return best
 
 
 def checkpoint_name(folder: Path | None, name: str) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ from driftwave.inference.coupled_results import describe_couplings, field_datase
 from driftwave.inference.coupled_setup import (
     NAME,
     build_network,
+    check_electrodes,
     fit_key,
     frequencies_of,
     good_electrodes,
@@ -233,7 +235,14 @@ class Fit(FieldPredictions, NetworkFit):
         return dataset.merge(extra).assign_attrs(decoded.attrs, variant=self.params.variant)
 
     def _view(self, recording: xr.DataTree) -> Observed:
-        return observe(recording, self.params.observations, NAME)
+        """The recording's observations, its field in the standard deviations of the fit."""
+        observed = observe(recording, self.params.observations, NAME)
+        if observed.field is None:
+            return observed
+        check_electrodes(recording, observed.electrodes, len(self.params.field_sd))
+        mean, sd = (np.array(x) for x in (self.params.field_mean, self.params.field_sd))
+        field = (observed.in_microvolt(observed.field) - mean) / sd
+        return replace(observed, field=field.astype(np.float32), field_mean=mean, field_sd=sd)
 
 
 def objective(params: Params) -> Objective:

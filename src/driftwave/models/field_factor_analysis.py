@@ -87,7 +87,7 @@ class Fit:
     costs : ndarray (candidate,)
         Minus the validation stretch's log-likelihood, nats per sample and electrode.
     facts : dict
-        Requested rate and highest frequency (Hz), seed.
+        Requested rate and highest frequency (Hz).
     """
 
     model: Factors
@@ -140,7 +140,7 @@ class Fit:
         )
         deviation = np.broadcast_to(self.model_sd(), dataset["latent"].shape)
         dataset["latent_sd"] = (("time", "latent"), deviation.astype(np.float32), {"units": "1"})
-        dataset = dataset.merge(test_predictions(source, self, seed=self.facts["seed"]))
+        dataset = dataset.merge(test_predictions(source, self))
         dataset["valid_cost"] = ("candidate", self.costs, {"units": "nats per sample and channel"})
         return dataset.assign_coords(
             candidate_factors=("candidate", self.candidates, {"units": "1"})
@@ -183,7 +183,7 @@ def fit(
     recording: xr.DataTree,
     params: Params,
     *,
-    seed: int,
+    seed: int,  # noqa: ARG001
     device: str = "cpu",  # noqa: ARG001
     progress: str | None = None,
     checkpoint: Path | None = None,  # noqa: ARG001
@@ -196,7 +196,7 @@ def fit(
         With a group ``field``.
     params : Params
     seed : int
-        Of the groups of electrodes that are hidden in turn; the fit itself is deterministic.
+        Not used: the fit is deterministic.
     device, checkpoint
         Not used.
     progress : str, optional
@@ -240,7 +240,6 @@ def fit(
             "rate": params.rate,
             "sampling_rate": source.rate,
             "highest": params.highest,
-            "seed": seed,
         },
     )
 

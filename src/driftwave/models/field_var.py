@@ -121,7 +121,7 @@ class Fit:
     costs : ndarray (candidate,)
         Minus the validation stretch's log-likelihood, nats per sample and electrode.
     facts : dict
-        Requested rate and highest frequency (Hz), window (samples), seed.
+        Requested rate and highest frequency (Hz), window (samples).
     """
 
     model: Autoregression
@@ -162,7 +162,7 @@ class Fit:
             latent=self._latent(source),
             labels=[f"osc{k}_{part}" for k in range(len(self.modes.value)) for part in _PARTS],
         )
-        dataset = dataset.merge(test_predictions(source, self, seed=self.facts["seed"]))
+        dataset = dataset.merge(test_predictions(source, self))
         dataset["valid_cost"] = ("candidate", self.costs, {"units": "nats per sample and channel"})
         return dataset.assign_coords(
             candidate_order=("candidate", self.candidates[:, 0].astype(int), {"units": "samples"}),
@@ -215,7 +215,7 @@ def fit(
     recording: xr.DataTree,
     params: Params,
     *,
-    seed: int,
+    seed: int,  # noqa: ARG001
     device: str = "cpu",  # noqa: ARG001
     progress: str | None = None,
     checkpoint: Path | None = None,  # noqa: ARG001
@@ -228,7 +228,7 @@ def fit(
         With a group ``field``.
     params : Params
     seed : int
-        Of the groups of electrodes that are hidden in turn; the fit itself is deterministic.
+        Not used: the fit is deterministic.
     device, checkpoint
         Not used.
     progress : str, optional
@@ -262,7 +262,6 @@ def fit(
         "sampling_rate": source.rate,
         "highest": params.highest,
         "window": min(params.window, max(1, (MOST_IN_WINDOW // size - 1) // 2)),
-        "seed": seed,
     }
     return Fit(
         model=best,

@@ -116,7 +116,7 @@ class Fit:
     edges : ndarray (band + 1,)
         Hz.
     facts : dict
-        Requested rate and highest frequency (Hz), seed.
+        Requested rate and highest frequency (Hz).
     """
 
     bands: list[Components]
@@ -188,7 +188,7 @@ class Fit:
             latent=np.stack([latent.real, latent.imag], -1).reshape(len(latent), -1),
             labels=[f"osc{k}_{part}" for k in range(len(order)) for part in ("re", "im")],
         )
-        dataset = dataset.merge(test_predictions(source, self, seed=self.facts["seed"]))
+        dataset = dataset.merge(test_predictions(source, self))
         dataset["band_low"] = ("band", self.edges[:-1], {"units": "Hz"})
         dataset["band_high"] = ("band", self.edges[1:], {"units": "Hz"})
         counts = [len(band.pole) for band in self.bands]
@@ -254,7 +254,7 @@ def fit(
         With a group ``field``.
     params : Params
     seed : int
-        Of the groups of electrodes that are hidden in turn.
+        Of the groups of electrodes that are hidden in turn to choose the number of components.
     device, checkpoint
         Not used.
     progress : str, optional
@@ -289,7 +289,6 @@ def fit(
             "rate": params.rate,
             "sampling_rate": source.rate,
             "highest": params.band[1],
-            "seed": seed,
         },
     )
 

@@ -12,6 +12,8 @@ from driftwave.waves.resultant import ascend
 
 LEVEL = 0.95
 DRAWS = 400
+# Newton steps of each fit: they start close to where they end.
+STEPS = 5
 BOUNDED = ("direction", "speed", "wavelength", "wavenumber", "centre_x", "centre_y")
 
 
@@ -81,7 +83,7 @@ def wave_intervals(
     drawn = loading + errors.draw(draws, rng)
     values = (np.abs(drawn) * drawn)[:, :, None]
     start = np.repeat(fitted[None], draws, axis=0)
-    found, _ = ascend(family.theta, start, position, values, bounds=family.bounds)
+    found, _ = ascend(family.theta, start, position, values, bounds=family.bounds, steps=STEPS)
     hertz = frequency + errors.frequency * rng.standard_normal(draws)
     if family.name == "planar":
         angle = np.arctan2(found[:, 1], found[:, 0])

@@ -30,7 +30,8 @@ TRUNCATED = 2e-2
 LEAST_PHASE = 0.3
 LEVELS = 9
 NEGLIGIBLE = 1e-3
-BATCH = 256
+# Numbers held at once.
+BATCH = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,8 @@ class _Observed:
 
     def travelling(self, factor: np.ndarray, k: np.ndarray) -> np.ndarray:
         """ln p(c | k, s^2) - ln p(c | no loading), (k, variance); ``factor`` (electrode, rank)."""
-        parts = [self._travelling(factor, k[i : i + BATCH]) for i in range(0, len(k), BATCH)]
+        many = max(1, BATCH // factor.size)
+        parts = [self._travelling(factor, k[i : i + many]) for i in range(0, len(k), many)]
         return np.concatenate(parts)
 
     def _travelling(self, factor: np.ndarray, k: np.ndarray) -> np.ndarray:
@@ -317,8 +319,8 @@ def _combine(
     mean = share @ centre
     inside = share @ (width**2).mean(axis=1) / 12
     spread = np.sqrt(share @ (centre - mean) ** 2 + inside)
-    which = int(np.argmax([density(cells).max() for cells in moving]))
-    cell, variance = np.unravel_index(np.argmax(density(moving[which])), moving[which].score.shape)
+    which = int(np.argmax([_density(cells).max() for cells in moving]))
+    cell, variance = np.unravel_index(np.argmax(_density(moving[which])), moving[which].score.shape)
     best = LoadingPrior(
         moving[which].centre[cell],
         float(observed.variances[variance]),
@@ -327,7 +329,7 @@ def _combine(
     return Evidence(float(travelling - standing), mean, spread, best)
 
 
-def density(cells: _Cells) -> np.ndarray:
+def _density(cells: _Cells) -> np.ndarray:
     """Log posterior density per unit of ln |k| and direction (cell, variance)."""
     area = np.prod(cells.edge[:, 1::2] - cells.edge[:, ::2], axis=1)
     return cells.score - np.log(area)[:, None]

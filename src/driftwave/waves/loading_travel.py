@@ -38,7 +38,9 @@ def travelling_table(
 
     A field of several standing patterns without any lag gives loadings that mix them with complex
     weights by chance: their error covariance is that of
-    :func:`driftwave.waves.loading_errors.cycle_covariance`.
+    :func:`driftwave.waves.loading_errors.cycle_covariance`. An oscillator broader than the band
+    analysed takes its loading from elsewhere too, of which ``cross`` knows nothing, and is not
+    judged (NaN); such are those that a fit has left at the edge of what it allows.
 
     Parameters
     ----------
@@ -61,9 +63,15 @@ def travelling_table(
     Dataset
         Dim ``oscillator``; positive ``log_bayes_factor`` speaks for travelling.
     """
-    wide = np.full(len(loading), np.inf) if bandwidth is None else np.atleast_1d(bandwidth)
+    wide = np.full(len(loading), 2 * width) if bandwidth is None else np.atleast_1d(bandwidth)
     rows = [
-        _row(electrodes, c, s, noise, independent_samples(float(b), seconds, width))
+        _row(
+            electrodes,
+            c,
+            None if b > 2 * width else s,
+            noise,
+            independent_samples(float(b), seconds, width),
+        )
         for c, s, b in zip(loading, cross, wide, strict=True)
     ]
     table = xr.Dataset()

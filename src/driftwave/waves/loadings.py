@@ -101,7 +101,9 @@ def analyse_loadings(
         verdicts.append(verdict)
         row = _row(verdict, f, angle, electrodes)
         rng = generator(seed, "loading interval", str(k))
-        row |= _bounds(verdict, patterns, a * np.exp(1j * angle), f, errors and errors[k], rng)
+        row |= _bounds(
+            verdict, patterns, a * np.exp(1j * angle), f, errors[k] if errors else None, rng
+        )
         rows.append(row)
     table = xr.Dataset(
         {

@@ -139,6 +139,8 @@ def analyse(
         table = analyse_loadings(
             recording, dataset, latents, width=width, chunk=params.chunk, **common
         )
+        if "latent" not in latents:
+            return table
         fields = of_oscillators(recording, dataset, latents, width=width, **common)
         return table.merge(fields, combine_attrs="no_conflicts")
     reader = open_field(recording, dataset, band=params.band, frame_rate=params.frame_rate)
