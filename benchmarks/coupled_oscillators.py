@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from driftwave.compute import Clock, blas_threads, generator
 from driftwave.config import load_layout
 from driftwave.inference.coupled_setup import lattice_of
 from driftwave.ingest.nwb import open_nwb, read_recording
-from driftwave.ingest.simulate._sites import Sites, advance, charges
+from driftwave.ingest.simulate._sites import Sites, advance, charges, plaquettes
 from driftwave.recording import forward_bins, held_out_units, trial_mask
 from driftwave.scores.bits_per_spike import bits_per_spike
 
@@ -239,18 +240,14 @@ def wave_facts(recording: xr.DataTree, found: xr.Dataset, fit: Any, case: str) -
 
 def charge(field: np.ndarray, sites: Sites) -> np.ndarray:
     """Sum of the charges (trial, time) within a pitch and a half of the centre."""
-    corners = sites.position[_squares(sites)].mean(1)
+    corners = sites.position[plaquettes(sites)].mean(1)
     near = np.linalg.norm(corners - sites.position.mean(0), axis=1) < 1.6 * sites.pitch
     return charges(field, sites)[..., near].sum(-1)
 
 
-def _squares(sites: Sites) -> np.ndarray:
-    from driftwave.ingest.simulate._sites import plaquettes
-
-    return plaquettes(sites)
-
-
-def rows_of(suite: str, cases: list[str], seeds: list[int], given: dict[str, Any]) -> Any:
+def rows_of(
+    suite: str, cases: list[str], seeds: list[int], given: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
     """Rows of a suite, one at a time."""
     for case in cases:
         for seed in seeds:
@@ -278,7 +275,9 @@ def _one(
     return row | {f"ceiling {k}": v for k, v in ceiling.items()}
 
 
-def _ablations(recording: xr.DataTree, case: str, given: dict[str, Any], seed: int) -> Any:
+def _ablations(
+    recording: xr.DataTree, case: str, given: dict[str, Any], seed: int
+) -> Iterator[dict[str, Any]]:
     base = {"case": case, "seed": seed}
     truth = recording["truth/rate"].values
     yield {**base, "what": "ceiling (true rates)", "cpu": 0.0, **scores(recording, truth)}

@@ -1,10 +1,9 @@
 """Cost and accuracy of the oscillator model: 96 channels x 10 min x 250 Hz, 4 + 3 factors.
 
-Prints CPU seconds of the whole fit with its standard errors, recovery errors, and the cost of one filter-and-smoother pass
-beside that of a textbook Kalman filter and RTS smoother (one sample at a time, in the space of the
-channels) on the same data. The textbook pass is timed on its first samples and scaled up, its cost
-being proportional to time; its means are compared with ours on those samples.
-
+Prints CPU seconds of the whole fit with its standard errors, recovery errors, and the cost of one
+filter-and-smoother pass beside that of a textbook Kalman filter and RTS smoother (one sample at a
+time, in the space of the channels) on the same data. The textbook pass is timed on its first
+samples and scaled up, its cost being proportional to time; its means are compared with ours there.
 With ``--scaling`` also the cost of an iteration and of standard errors for half the time and half
 the channels.
 

@@ -1,7 +1,7 @@
 """Coverage of the oscillators' 95 % intervals on the model's own data.
 
-Each seed draws two oscillators seen by eight channels (100 Hz), fits them to the first 70 % and asks
-whether estimate +- 1.96 standard errors holds the truth. With ``--missing`` a quarter of every
+Each seed draws two oscillators seen by eight channels (100 Hz), fits them to the first 70 % and
+asks whether estimate +- 1.96 standard errors holds the truth. With ``--missing`` a quarter of every
 channel is missing, in stretches of 2 s.
 
     python benchmarks/oscillators_coverage.py [--seeds 60] [--seconds 90] [--missing]

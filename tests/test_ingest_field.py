@@ -136,6 +136,17 @@ def test_broken_and_flat_channels_are_marked(tmp_path: Path) -> None:
     assert found.attrs["electrodes_flat"] == [4]
 
 
+def test_a_layout_may_bear_missing_stretches(tmp_path: Path) -> None:
+    data = noise(3000, 6).astype(np.float32) * 1e-6
+    data[1000:1200, 2] = np.nan
+    data[500:2500, 3] = np.nan
+    path = Builder().electrodes(grid(2, 3)).field(data, rate=RATE).write(tmp_path / "gaps.nwb")
+    with open_nwb(path) as file:
+        found = read_recording(file, layout(max_missing=0.1), session="s")["field"]
+        assert np.flatnonzero(~found["good"].values).tolist() == [3]
+        assert np.isnan(found["lfp"].values[:, 2]).sum() == 200
+
+
 def test_never_the_whole_signal_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples, electrodes = 400_000, 32
     monkeypatch.setattr(field_module, "_READ_BYTES", 2_000_000)

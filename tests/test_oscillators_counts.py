@@ -226,6 +226,24 @@ def test_em_raises_the_bound() -> None:
     assert evidence[-1] > evidence[0] + 1e-3
 
 
+def test_em_on_a_field_without_units_never_lowers_the_exact_likelihood() -> None:
+    rng = np.random.default_rng(2)
+    true = small_model(units=0, electrodes=5)
+    dynamics, x = true.dynamics(), rng.normal(size=(60, 40, 3))
+    for t in range(1, 40):
+        x[:, t] = x[:, t - 1] @ dynamics.transition.T + x[:, t] * np.sqrt(np.diag(dynamics.noise))
+    field = x @ true.field_weights.T + rng.normal(size=(60, 40, 5)) * np.sqrt(true.field_noise)
+    observed = Observed(np.zeros((60, 40, 0)), field)
+    model = replace(true, angle=np.array([0.4]), damping=np.array([0.7]), slow_damping=np.zeros(1))
+    model, bounds, evidence = replace(model, field_noise=np.ones(5)), Bounds((0.1, 1.5), 0.1), []
+    for _ in range(12):
+        model, value = em_iterations(observed, model, 5, bounds, penalty=1.0)
+        evidence.append(value)
+    assert (np.diff(evidence) > -1e-12).all()
+    assert model.angle[0] == pytest.approx(0.6, abs=0.02)
+    assert model.damping[0] == pytest.approx(0.9, abs=0.03)
+
+
 @pytest.fixture(scope="module")
 def case() -> Planted:
     """Two oscillators seen by 40 units and, weakly, by 6 electrodes."""

@@ -151,6 +151,7 @@ def test_em_with_missing_data_never_lowers_the_likelihood(full):
     assert likelihoods[-1] - likelihoods[0] > 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("full", [False, True])
 def test_finish_climbs_to_where_the_gradient_vanishes(full):
     truth = make_model(full=full)

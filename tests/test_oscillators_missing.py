@@ -29,6 +29,7 @@ def riddled(lfp: np.ndarray, seed: int = 0) -> np.ndarray:
     return lfp
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("background", ["factors", "whitened"])
 def test_planted_waves_are_recovered_with_a_quarter_missing(background):
     lfp = riddled(plant(40, WAVES, slow=(0.99,), position=grid(4)))
@@ -185,6 +186,7 @@ def test_hidden_channels_of_a_whitened_field_are_filled_as_wiener_would():
     assert np.sqrt(np.mean((found - expected)[inner] ** 2)) < 0.02 * y[inner, 3].std()
 
 
+@pytest.mark.slow
 def test_gaps_of_a_whitened_field_are_filled_nearly_as_well_as_can_be():
     """Error against that of the exact conditional mean given 2 s around the gap."""
     model, whitening, samples = toy(), coloured(), 4000
@@ -262,6 +264,7 @@ def with_trials(lfp: np.ndarray, split: np.ndarray, length: float = 2.0) -> xr.D
     return recording
 
 
+@pytest.mark.slow
 def test_trials_are_fitted_and_test_trials_never_seen():
     lfp = plant(60, WAVES, slow=(0.99,))
     split = np.array((["train"] * 3 + ["valid", "test"]) * 6)
@@ -296,6 +299,7 @@ def test_the_test_stretch_never_enters_a_fit():
     np.testing.assert_array_equal(one.curves["valid_loss"], two.curves["valid_loss"])
 
 
+@pytest.mark.slow
 def test_selection_finds_three_planted_oscillators():
     waves = [*WAVES, (33.0, 0.95, 100.0, 250.0)]
     recording = as_recording(plant(40, waves, position=grid(4), slow=()), position=grid(4))

@@ -130,6 +130,13 @@ class FieldLayout(Strict):
     bad_electrodes: list[int] = Field(
         default_factory=list, description="Electrode ids to mark bad."
     )
+    max_missing: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="An electrode that misses (NaN) a larger share of its samples is bad. Models of "
+        "oscillators bear missing stretches, wave analysis of the recording does not.",
+    )
     region: str | None = Field(None, description="Electrodes column that names the region.")
     start: float | None = Field(None, description="First time used, s.")
     stop: float | None = Field(None, description="Last time used, s.")

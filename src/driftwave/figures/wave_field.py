@@ -100,6 +100,31 @@ def _speed(one: xr.Dataset) -> str:
     return f", {speed:.0f} mm/s" if np.isfinite(speed) else ""
 
 
+def _words(one: xr.Dataset) -> str:
+    """What is known of one oscillator's wave, with its intervals."""
+    lines = [
+        f"{float(one['frequency']):.1f} Hz, p = {float(one['p']):.2g}",
+        class_label(str(one["class"].values)),
+    ]
+    lines += [
+        f"{float(one[name]):.0f} {unit}{_interval(one, name)}"
+        for name, unit in (("direction", "degrees"), ("speed", "mm/s"))
+        if np.isfinite(float(one[name]))
+    ]
+    if "log_bayes_factor" in one and np.isfinite(float(one["log_bayes_factor"])):
+        factor = float(one["log_bayes_factor"]) / np.log(10)
+        lines.append(f"travelling : standing = 10^{factor:.1f}")
+    return "\n".join(lines)
+
+
+def _interval(one: xr.Dataset, name: str) -> str:
+    if f"{name}_low" not in one or not np.isfinite(float(one[f"{name}_low"])):
+        return ""
+    low, high = float(one[f"{name}_low"]), float(one[f"{name}_high"])
+    digits = 1 if high - low < 10 else 0
+    return f" ({low:.{digits}f} to {high:.{digits}f})"
+
+
 def _course(
     recording: xr.DataTree | None, waves: xr.Dataset, one: xr.Dataset
 ) -> tuple[np.ndarray, np.ndarray | None]:
@@ -173,7 +198,7 @@ def _loadings(waves: xr.Dataset) -> Figure:
     columns = min(COLUMNS, count)
     rows = -(-count // columns)
     figure, axes = plt.subplots(
-        rows, columns, figsize=(1.9 * columns + 0.9, 2.1 * rows), squeeze=False
+        rows, columns, figsize=(1.9 * columns + 0.9, 2.5 * rows), squeeze=False
     )
     position = np.stack([waves["x"].values, waves["y"].values], axis=1)
     size = _marker(figure, position, waves, columns) * 0.8
@@ -184,9 +209,6 @@ def _loadings(waves: xr.Dataset) -> Figure:
         one = waves.isel(oscillator=number)
         _map(axis, position, one["event_phase"].values, size)
         _mark(axis, one, position)
-        axis.set_title(
-            f"{float(one['frequency']):.1f} Hz{_speed(one)}, p = {float(one['p']):.2g}"
-            f"\n{class_label(str(one['class'].values))}"
-        )
+        axis.set_title(_words(one), fontsize=7)
     _colour_bar(figure, axes)
     return figure

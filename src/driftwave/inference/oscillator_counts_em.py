@@ -157,7 +157,9 @@ def maximise(
     """M-step; ``penalty`` is the prior precision of a unit's loading."""
     moments = dynamics_moments(posterior.mean, posterior.covariance, posterior.lagged)
     angle, damping, slow_damping, scale = best_dynamics(model, moments, bounds)
-    loadings = fit_loadings(observed.counts, posterior, model.loadings, penalty=penalty, steps=1)
+    loadings = model.loadings
+    if observed.counts.shape[-1]:
+        loadings = fit_loadings(observed.counts, posterior, loadings, penalty=penalty, steps=1)
     field_weights, field_noise = model.field_weights, model.field_noise
     if observed.field is not None:
         field_weights, field_noise = regress_field(observed.field, posterior)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from driftwave.errors import InputError
 from driftwave.inference.field import TRAIN_SHARE, VALID_SHARE, FieldSource
 from driftwave.inference.oscillator_start import Spectrum, background, spectrum
 from driftwave.inference.whitening import Whitening, widened
+from driftwave.recording import require
 
 SHORTEST_SECONDS = 5.0
 SHORTEST_PIECE = 2
@@ -140,6 +145,22 @@ def trial_stretches(
     return Stretches(len(time), hidden, train, valid)
 
 
+def choose_stretches(
+    recording: xr.DataTree, source: FieldSource, kind: str, duration: float
+) -> Stretches:
+    """What is fitted and what validates of the first ``duration`` seconds.
+
+    ``kind`` is ``recording`` (:func:`recording_stretches`) or ``trials``
+    (:func:`trial_stretches`).
+    """
+    samples = min(source.samples, round(duration * source.rate))
+    if kind == "recording":
+        return recording_stretches(samples)
+    trials = require(recording, "trials", "`stretches: trials`")
+    start, stop, split = (trials[name].values for name in ("start", "stop", "split"))
+    return trial_stretches(source, samples, start, stop, split.astype(str))
+
+
 def prepare(
     source: FieldSource, stretches: Stretches, *, band: tuple[float, float], whiten: bool
 ) -> Prepared:
@@ -266,3 +287,12 @@ def _refuse_unseen(scale: np.ndarray, source: FieldSource) -> None:
         fix="Add the electrode to `field.bad_electrodes` in the layout, or set "
         "`background: factors`",
     )
+
+
+def fingerprint(prepared: Prepared, settings: dict[str, Any], seed: int) -> str:
+    """Of data and settings, so that a checkpoint of another fit is not resumed."""
+    data = prepared.data
+    described = [settings, seed, data.shape, prepared.fitted]
+    digest = hashlib.sha256(json.dumps(described).encode())
+    digest.update(np.ascontiguousarray(data[:: max(1, len(data) // 1000)]).tobytes())
+    return digest.hexdigest()

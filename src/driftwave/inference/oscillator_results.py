@@ -107,6 +107,23 @@ def loadings_dataset(
     return xr.Dataset(variables, coords=coords)
 
 
+def figures_of_fit(
+    shares: dict[str, np.ndarray], curves: dict[str, np.ndarray], candidates: dict[str, np.ndarray]
+) -> dict[str, Any]:
+    """Shares of variance, losses and candidates as labelled variables."""
+    loss = "nats per sample and channel"
+    units = {"candidate_count": "1", "candidate_bic": "nats"}
+    variables: dict[str, Any] = {}
+    for name, values in shares.items():
+        dim = "slow" if name.startswith("slow") else "oscillator"
+        variables[name] = (dim, values, {"units": "1"})
+    for name, curve in curves.items():
+        variables[name] = ("epoch", curve, {"units": loss})
+    for name, values in candidates.items():
+        variables[name] = ("candidate", values, {"units": units.get(name, loss)})
+    return variables
+
+
 def oscillation_spectrum(
     frequency: np.ndarray, centre: float, damping: float, rate: float
 ) -> np.ndarray:

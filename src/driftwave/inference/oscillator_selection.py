@@ -23,9 +23,9 @@ from driftwave.inference.oscillator_start import (
 )
 from driftwave.inference.oscillator_training import Trained
 
-# A number is as good as another if held-out likelihoods differ by less than so many standard errors.
-ERRORS = 2.0
-BLOCK_SECONDS = 1.0
+# Held-out likelihoods that differ by fewer standard errors are equally good.
+ERRORS = 3.0
+BLOCK_SECONDS = 0.5
 # Held-out likelihood may dip once before it rises again; after so many dips the search ends.
 DIPS = 2
 
@@ -112,11 +112,11 @@ def select(
 ) -> tuple[Trained, Candidates]:
     """Add oscillators one at a time and keep the number that held-out likelihood asks for.
 
-    That is the smallest number whose held-out likelihood is within two standard errors (of the
-    paired difference, over blocks of 1 s) of the best one: the best of many tries is a little
-    better than it should be by luck (Breiman et al. 1984, Classification and Regression Trees,
-    section 3.4.3). Each starts where the innovations of the model so far have the highest spectral peak, with the
-    strongest pattern of their cross-spectrum there.
+    That is the smallest number whose held-out likelihood is within three standard errors (of the
+    paired difference, over blocks of 0.5 s) of the best one: the best of many tries is a little
+    better than it should be by luck (after Breiman et al. 1984, Classification and Regression
+    Trees, section 3.4.3). Each starts where the innovations of the model so far have the highest
+    spectral peak, with the strongest pattern of their cross-spectrum there.
 
     Parameters
     ----------

@@ -182,7 +182,7 @@ def field_group(file: NwbFile, layout: FieldLayout, source: FieldSource) -> xr.D
         positions = positions_mm(file, frame, layout.positions, "field.positions")
         check_positions(file, ids, positions, good)
         coords |= {axis: ("electrode", mm, {"units": "mm"}) for axis, mm in positions.items()}
-    broken, flat = signal_faults(source)
+    broken, flat = signal_faults(source, layout.max_missing)
     good = good & ~broken & ~flat
     if not good.any():
         raise file.fault(

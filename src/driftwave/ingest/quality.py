@@ -47,10 +47,16 @@ def unit_quality(times: np.ndarray, ends: np.ndarray) -> dict[str, np.ndarray]:
     return {"isi_violations": violations, "presence_ratio": presence}
 
 
-def signal_faults(source: FieldSource) -> tuple[np.ndarray, np.ndarray]:
-    """Electrodes with any sample that is not finite, and those that never change.
+def signal_faults(source: FieldSource, most: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Electrodes with too many samples that are not finite, and those that never change.
 
     The stored signal is read once, in pieces.
+
+    Parameters
+    ----------
+    source : FieldSource
+    most : float
+        Largest share of an electrode's samples that may be missing.
 
     Returns
     -------
@@ -58,12 +64,13 @@ def signal_faults(source: FieldSource) -> tuple[np.ndarray, np.ndarray]:
     """
     electrodes = source.shape[1]
     low, high = np.full(electrodes, np.inf), np.full(electrodes, -np.inf)
-    broken = np.zeros(electrodes, dtype=bool)
+    missing = np.zeros(electrodes, dtype=int)
     inputs = source.samples.stop - source.samples.first
     for begin in range(0, inputs, source.rows_at_once):
         block = source.stored(begin, min(inputs, begin + source.rows_at_once))
-        broken |= ~np.isfinite(block).all(axis=0)
+        missing += (~np.isfinite(block)).sum(axis=0)
         # NaN passes through fmin and fmax as missing; broken electrodes are told apart anyway.
         low = np.fmin(low, np.fmin.reduce(block, axis=0))
         high = np.fmax(high, np.fmax.reduce(block, axis=0))
+    broken = missing > most * inputs
     return broken, (low == high) & ~broken

@@ -18,7 +18,6 @@ no influence.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,16 +33,20 @@ from driftwave.inference import oscillator_inference as inference
 from driftwave.inference.field import FieldSource, field_source
 from driftwave.inference.oscillator_data import (
     Prepared,
-    Stretches,
+    choose_stretches,
+    fingerprint,
     prepare,
-    recording_stretches,
-    trial_stretches,
 )
 from driftwave.inference.oscillator_errors import StandardErrors
 from driftwave.inference.oscillator_gradient import finish
 from driftwave.inference.oscillator_likelihood import Observations
 from driftwave.inference.oscillator_model import Bounds, Oscillators, refuse_unstable
-from driftwave.inference.oscillator_results import loadings_dataset, spread, summarise
+from driftwave.inference.oscillator_results import (
+    figures_of_fit,
+    loadings_dataset,
+    spread,
+    summarise,
+)
 from driftwave.inference.oscillator_selection import (
     checkpoint_name,
     refuse_few_channels,
@@ -53,7 +56,6 @@ from driftwave.inference.oscillator_selection import (
 from driftwave.inference.oscillator_start import first_guess
 from driftwave.inference.oscillator_training import Schedule, Trained, run_em
 from driftwave.inference.whitening import Whitening
-from driftwave.recording import require
 
 PAPER = "Matsuda & Komaki 2017, Neural Computation 29:332"
 OBSERVES = "field"
@@ -193,15 +195,7 @@ class Fit:
         dims = ("time", "latent")
         dataset["latent"] = (dims, mean.astype(np.float32), {"units": "1"})
         dataset["latent_sd"] = (dims, deviation.astype(np.float32), {"units": "1"})
-        for name, values in self.shares.items():
-            dim = "slow" if name.startswith("slow") else "oscillator"
-            dataset[name] = (dim, values, {"units": "1"})
-        for name, curve in self.curves.items():
-            dataset[name] = ("epoch", curve, {"units": "nats per sample and channel"})
-        units = {"candidate_count": "1", "candidate_bic": "nats"}
-        for name, values in self.candidates.items():
-            unit = units.get(name, "nats per sample and channel")
-            dataset[name] = ("candidate", values, {"units": unit})
+        dataset = dataset.assign(figures_of_fit(self.shares, self.curves, self.candidates))
         predicted = test_predictions(source, self)
         dataset = dataset.merge(predicted, combine_attrs="no_conflicts")
         field = recording["field"].to_dataset().coords
@@ -349,14 +343,14 @@ def fit(
     if isinstance(params.oscillators, int):
         refuse_few_channels(source, params.oscillators)
     whiten = params.background == "whitened"
-    stretches = _stretches(recording, source, params)
+    stretches = choose_stretches(recording, source, params.stretches, params.max_duration)
     prepared = prepare(source, stretches, band=params.band, whiten=whiten)
     low, high = (2 * np.pi * edge / source.rate for edge in params.band)
     bounds = Bounds((low, high), float(np.exp(-np.pi * params.max_bandwidth / source.rate)))
     observations = Observations(
         prepared.data, prepared.fitted, full=whiten, seen=prepared.seen, fresh=prepared.fresh
     )
-    fingerprint = _fingerprint(prepared, params, seed)
+    identity = fingerprint(prepared, params.model_dump(), seed)
 
     def train(start: Oscillators, name: str) -> Trained:
         return run_em(
@@ -366,7 +360,7 @@ def fit(
             Schedule(params.iterations, params.tolerance, params.patience),
             label=progress,
             checkpoint=checkpoint_name(checkpoint, name),
-            fingerprint=fingerprint,
+            fingerprint=identity,
         )
 
     candidates = None
@@ -406,16 +400,6 @@ def fit(
     )
 
 
-def _stretches(recording: xr.DataTree, source: FieldSource, params: Params) -> Stretches:
-    samples = min(source.samples, round(params.max_duration * source.rate))
-    if params.stretches == "recording":
-        return recording_stretches(samples)
-    trials = require(recording, "trials", "`stretches: trials`")
-    names = ("start", "stop", "split")
-    start, stop, split = (trials[name].values for name in names)
-    return trial_stretches(source, samples, start, stop, split.astype(str))
-
-
 def _start(prepared: Prepared, source: FieldSource, params: Params, bounds: Bounds) -> Oscillators:
     wanted = params.oscillators if isinstance(params.oscillators, int) else None
     frequencies = starting_frequencies(
@@ -435,12 +419,3 @@ def _start(prepared: Prepared, source: FieldSource, params: Params, bounds: Boun
         rate=source.rate,
         bounds=bounds,
     )
-
-
-def _fingerprint(prepared: Prepared, params: Params, seed: int) -> str:
-    """Of data and settings, so that a checkpoint of another fit is not resumed."""
-    data = prepared.data
-    described = [params.model_dump(), seed, data.shape, prepared.fitted]
-    digest = hashlib.sha256(json.dumps(described).encode())
-    digest.update(np.ascontiguousarray(data[:: max(1, len(data) // 1000)]).tobytes())
-    return digest.hexdigest()

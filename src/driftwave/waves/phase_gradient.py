@@ -139,7 +139,7 @@ def analyse(
         table = analyse_loadings(
             recording, dataset, latents, width=width, chunk=params.chunk, **common
         )
-        if "latent" not in latents:
+        if "label" not in latents.coords or "osc0_re" not in latents["label"].values:
             return table
         fields = of_oscillators(recording, dataset, latents, width=width, **common)
         return table.merge(fields, combine_attrs="no_conflicts")
