@@ -77,7 +77,8 @@ class Stretches:
 
     def pieces(self) -> tuple[np.ndarray, int, tuple[int, ...]]:
         """Samples kept, fitted ones first; how many are fitted; where a piece starts afresh."""
-        order, fresh, total = [], [0], 0
+        order: list[np.ndarray] = []
+        fresh, total = [0], 0
         for part in (self.train, self.valid):
             edges = np.flatnonzero(np.diff(np.concatenate([[False], part, [False]]).astype(int)))
             for start, stop in zip(edges[::2], edges[1::2], strict=True):

@@ -159,13 +159,13 @@ def finish(
     if not steps:
         return Finished(model, moments, 0, False)
     coordinates = Coordinates(model, moments, bounds)
-    best = [moments.fitted, model, moments]
+    best: list[tuple[Oscillators, Moments]] = [(model, moments)]
 
     def loss(place: np.ndarray) -> tuple[float, np.ndarray]:
         at = coordinates.model_at(place)
         found = observations.moments(at)
-        if found.fitted > best[0]:
-            best[:] = [found.fitted, at, found]
+        if found.fitted > best[0][1].fitted:
+            best[0] = at, found
         slope = coordinates.pulled_back(place, at, gradient(at, found))
         return -(found.fitted - moments.fitted), -slope
 
@@ -177,10 +177,10 @@ def finish(
             jac=True,
             method="L-BFGS-B",
             bounds=boxes,
-            callback=lambda _: bar.step(loss=-float(best[0]) / observations.values),
+            callback=lambda _: bar.step(loss=-float(best[0][1].fitted) / observations.values),
             options={"maxiter": steps, "maxcor": 20, "ftol": 0.0, "gtol": 2e-3, "maxls": 30},
         )
-    _, found_model, found_moments = best
+    found_model, found_moments = best[0]
     allowed = model.count * observations.later_values / observations.values
     kept = found_moments.validation > moments.validation - allowed
     if not kept:
