@@ -27,9 +27,10 @@ from driftwave.compute import generator
 from driftwave.inference.kalman import filter_gains, run_filter, run_smoother
 from driftwave.inference.oscillator_em import maximise
 from driftwave.inference.oscillator_errors import standard_errors
+from driftwave.inference.oscillator_field_fit import fit_field as fit
 from driftwave.inference.oscillator_likelihood import Observations, reduce_observations
 from driftwave.inference.oscillator_model import Bounds, Oscillators
-from driftwave.models.oscillators import Params, fit
+from driftwave.models.oscillators import Params
 
 RATE = 250.0
 FREQUENCY = np.array([6.0, 11.0, 21.0, 35.0])

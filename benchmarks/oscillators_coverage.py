@@ -17,8 +17,10 @@ import xarray as xr
 from scipy.signal import lfilter
 
 from driftwave.compute import generator
+from driftwave.inference.oscillator_field_fit import FieldFit as Fit
+from driftwave.inference.oscillator_field_fit import fit_field as fit
 from driftwave.inference.oscillator_model import Oscillators, fix_gauge
-from driftwave.models.oscillators import Fit, Params, fit
+from driftwave.models.oscillators import Params
 
 RATE = 100.0
 FREQUENCY = np.array([7.0, 18.0])

@@ -30,7 +30,8 @@ import xarray as xr
 from scipy.signal import lfilter
 from scipy.stats import beta
 
-from driftwave.models.oscillators import Params, fit
+from driftwave.inference.oscillator_field_fit import fit_field as fit
+from driftwave.models.oscillators import Params
 from driftwave.waves.electrodes import place
 from driftwave.waves.loading_intervals import LoadingErrors, wave_intervals
 from driftwave.waves.loadings import analyse_loadings

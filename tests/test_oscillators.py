@@ -13,12 +13,14 @@ from driftwave.errors import InputError
 from driftwave.inference import oscillator_training
 from driftwave.inference.field import field_source
 from driftwave.inference.oscillator_em import maximise
+from driftwave.inference.oscillator_field_fit import FieldFit as Fit
+from driftwave.inference.oscillator_field_fit import fit_field as fit
 from driftwave.inference.oscillator_likelihood import Observations
 from driftwave.inference.oscillator_model import Bounds, Oscillators, fix_gauge
 from driftwave.inference.oscillator_results import oscillation_spectrum
 from driftwave.inference.oscillator_start import spectral_peaks, spectrum
 from driftwave.inference.whitening import Whitening
-from driftwave.models.oscillators import Fit, Params, fit
+from driftwave.models.oscillators import Params
 
 RATE = 250.0
 

@@ -9,9 +9,11 @@ import xarray as xr
 from driftwave.errors import InputError
 from driftwave.inference import oscillator_inference as inference
 from driftwave.inference.field import field_source
+from driftwave.inference.oscillator_field_fit import FieldFit as Fit
+from driftwave.inference.oscillator_field_fit import fit_field as fit
 from driftwave.inference.oscillator_model import Oscillators
 from driftwave.inference.whitening import Whitening, bridged, widened
-from driftwave.models.oscillators import Fit, Params, fit
+from driftwave.models.oscillators import Params
 from test_oscillators import RATE, WAVES, as_recording, correlated_noise, grid, plane, plant, turned
 
 FACTORS = Params(background="factors", slow_factors=2, iterations=60)

@@ -73,7 +73,7 @@ def _coverage(kind: str) -> dict[str, float]:
     [
         ("planar", {"direction", "speed", "wavelength"}),
         ("radial_out", {"centre_x", "centre_y", "speed", "wavelength"}),
-        ("rotating_cw", {"centre_x", "centre_y"}),
+        ("rotating_ccw", {"centre_x", "centre_y"}),
     ],
 )
 def test_intervals_hold_the_truth_nineteen_times_in_twenty(kind, names):

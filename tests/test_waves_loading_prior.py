@@ -197,9 +197,13 @@ def test_the_fitted_prior_predicts_missing_electrodes():
     assert 0.2 < np.mean(np.abs(mean - whole[out]) ** 2 / variance) < 2.5
 
 
-def _mixed(rng, samples: int, power: tuple[float, float], noise: float) -> np.ndarray:
+WAVY = np.stack([np.cos(1.3 * POSITION[:, 0]), np.sin(1.3 * POSITION[:, 0])])
+
+
+def _mixed(
+    rng, samples: int, power: tuple[float, float], noise: float, maps: np.ndarray = WAVY
+) -> np.ndarray:
     """Cross-spectrum of two standing patterns without a common signal."""
-    maps = np.stack([np.cos(1.3 * POSITION[:, 0]), np.sin(1.3 * POSITION[:, 0])])
     field = (np.sqrt(power) * _complex(rng, samples, 2)) @ maps
     field = field + noise * _complex(rng, samples, COUNT)
     return field.T @ field.conj() / samples
@@ -234,7 +238,9 @@ def test_two_standing_patterns_of_like_power_are_no_wave():
     rng = np.random.default_rng(8)
     spurious, claimed = [], []
     for _ in range(10):
-        cross = _mixed(rng, 40, (1.0, 1.0), 0.3)
+        pair = np.stack([_process(rng, POSITION, 1.5, real=True) for _ in range(2)])
+        maps = np.sqrt(COUNT / 2) * np.linalg.qr(pair.T)[0].T
+        cross = _mixed(rng, 40, (1.0, 1.0), 0.3, maps)
         value, vector = np.linalg.eigh(cross)
         loading = vector[:, -1] * np.sqrt(value[-1])
         noise = 0.01 * np.eye(COUNT)
@@ -245,7 +251,7 @@ def test_two_standing_patterns_of_like_power_are_no_wave():
             )
             found.append(evidence.log_bayes_factor > np.log(20))
     assert np.sum(spurious) >= 4
-    assert np.sum(claimed) == 0
+    assert np.sum(claimed) <= 1
 
 
 def test_a_mixture_of_eigenvectors_is_certain_in_its_largest_part_only():

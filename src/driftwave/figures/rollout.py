@@ -69,7 +69,8 @@ def _rows(
     field = (latents["decoded_re"] + 1j * latents["decoded_im"]).transpose(
         "trial", "time", "band", "site"
     )
-    band = int(np.argmax((np.abs(field) ** 2).mean(("trial", "time", "site")).values))
+    power = (np.abs(field.values) ** 2).mean((0, 1, 3))
+    band = int(np.argmax(power))
     frequency = float(np.atleast_1d(latents["frequency"].values)[band])
     position = np.stack([latents["site_x"].values, latents["site_y"].values], 1)
     whole = latents.sizes["time"]

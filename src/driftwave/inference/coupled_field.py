@@ -241,5 +241,5 @@ def field_results(fit: Fit, recording: xr.DataTree) -> xr.Dataset:
         training_notes="; ".join(history.notes),
     )
     dataset = fit.with_field(dataset, state, dataset["time"].values)
-    predicted = test_predictions(source, fit, seed=fit.seed)
+    predicted = test_predictions(source, fit)
     return dataset.merge(predicted).assign_attrs(dataset.attrs | predicted.attrs)

@@ -110,6 +110,9 @@ class Params(BaseModel):
     steps: int = Field(600, ge=1, description="Optimiser steps at most.")
     batch: int = Field(32, ge=1, description="Trials per step.")
     learning_rate: float = Field(1e-2, gt=0, description="Highest learning rate, cosine decay.")
+    weight_decay: float = Field(
+        1e-3, ge=0, description="Weight decay of what the encoder reads; none on the dynamics."
+    )
     patience: int = Field(
         15, ge=1, description="Epochs without a better validation loss before training stops."
     )
@@ -162,7 +165,7 @@ class Fit(FieldPredictions, NetworkFit):
             steps=params.steps,
             batch=params.batch,
             learning_rate=params.learning_rate,
-            weight_decay=1e-3,
+            weight_decay=params.weight_decay,
             warmup=20,
             patience=params.patience,
             save_every=SAVE_EVERY,
