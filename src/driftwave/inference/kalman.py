@@ -213,10 +213,16 @@ def run_filter(
     before = np.zeros(reduced.shape[1]) if start is None else start
     mean = np.empty(reduced.shape)
     mean[:settling] = compiled.filter_means(
-        np.ascontiguousarray(reduced[:settling]), transition, information, gains.filtered, before
+        np.ascontiguousarray(reduced[:settling]),
+        transition,
+        information,
+        gains.filtered,
+        gains.predicted,
+        before,
     )
     state = mean[settling - 1] if settling else before
-    closed = (np.eye(len(transition)) - steady.filtered @ information) @ transition
+    # (I - F M) A without the cancellation where observations tell nearly all.
+    closed = np.linalg.solve(np.eye(len(transition)) + steady.predicted @ information, transition)
     mean[settling:] = linear_recursion(closed, reduced[settling:] @ steady.filtered, state)
     return Filtered(mean, _energy(reduced, mean, model, gains, before))
 

@@ -73,14 +73,15 @@ def filter_means(
     transition: np.ndarray,
     information: np.ndarray,
     filtered: np.ndarray,
+    predicted: np.ndarray,
     start: np.ndarray,
 ) -> np.ndarray:
     """Filtered means (time, S) with one covariance per sample, from the mean before them."""
     mean = np.empty_like(reduced)
-    state = start
+    identity, state = np.eye(len(start)), start
     for t in range(len(reduced)):
-        ahead = transition @ state
-        state = ahead + filtered[t] @ (reduced[t] - information @ ahead)
+        ahead = np.linalg.solve(identity + predicted[t] @ information, transition @ state)
+        state = ahead + filtered[t] @ reduced[t]
         mean[t] = state
     return mean
 

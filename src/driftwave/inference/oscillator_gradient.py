@@ -17,6 +17,8 @@ from driftwave.inference.oscillator_likelihood import Moments, Observations, gra
 from driftwave.inference.oscillator_model import Bounds, Oscillators
 from driftwave.progress import Progress
 
+TOO_FAR = 1e12
+
 
 class Coordinates:
     """Unconstrained coordinates around a model, zero at the model itself.
@@ -162,11 +164,18 @@ def finish(
     best: list[tuple[Oscillators, Moments]] = [(model, moments)]
 
     def loss(place: np.ndarray) -> tuple[float, np.ndarray]:
-        at = coordinates.model_at(place)
-        found = observations.moments(at)
+        # A line search may try parameters at which numbers overflow; it then turns back.
+        with np.errstate(all="ignore"):
+            try:
+                at = coordinates.model_at(place)
+                found = observations.moments(at)
+                slope = coordinates.pulled_back(place, at, gradient(at, found))
+            except (np.linalg.LinAlgError, ValueError):
+                slope = np.full(len(place), np.nan)
+        if not (np.isfinite(slope).all() and np.isfinite(found.fitted)):
+            return TOO_FAR * (1 + place @ place), 2 * TOO_FAR * place
         if found.fitted > best[0][1].fitted:
             best[0] = at, found
-        slope = coordinates.pulled_back(place, at, gradient(at, found))
         return -(found.fitted - moments.fitted), -slope
 
     boxes = coordinates.boxes()
