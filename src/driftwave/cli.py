@@ -222,7 +222,7 @@ def ensemble(members: tuple[Path, ...], model: str, out: Path) -> None:
 @_SEED
 @_logged
 def score(recording: Path, latents: Path, out: Path, seed: int) -> None:
-    """Score a model's rates on held-out trials, units and forward bins."""
+    """Score what a model predicts of held-out trials, units, electrodes and times."""
     from driftwave.compute import blas_threads
     from driftwave.recording import open_recording
     from driftwave.scores.table import score_model, write_table

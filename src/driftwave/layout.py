@@ -134,8 +134,8 @@ class FieldLayout(Strict):
         0.0,
         ge=0,
         lt=1,
-        description="An electrode that misses (NaN) a larger share of its samples is bad. Models of "
-        "oscillators bear missing stretches, wave analysis of the recording does not.",
+        description="An electrode that misses (NaN) a larger share of its samples is bad. Models "
+        "of oscillators bear missing stretches, wave analysis of the recording does not.",
     )
     region: str | None = Field(None, description="Electrodes column that names the region.")
     start: float | None = Field(None, description="First time used, s.")

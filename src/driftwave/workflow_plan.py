@@ -215,8 +215,7 @@ class Plan(FitPlan):
             models, names = registry.plugins("models"), self.fits(session, kind.observes)
             return [n for n in names if models[self.plugin_of(n)].constants.get("GIVES_CURVES")]
         if kind.results == "scores":
-            averages = self.averages(session) if kind.observes == "spikes" else []
-            return [*self.fits(session, kind.observes), *averages]
+            return self.scored(session)
         average = {self.fits_of(n)[0]: ensemble_of(self.config, n) for n in self.config.models}
         names = [self.fits_of(model)[0] for model in self.models(session, kind.observes)]
         if not kind.ensembles:

@@ -14,7 +14,6 @@ from driftwave.figures.style import NULL, STYLE, TRUTH, colour_of, new_figure
 
 STAGE = "scores"
 RESULTS = "scores"
-OBSERVES = "spikes"
 
 _TITLES = {
     "co_bps": "co-smoothing",
@@ -27,9 +26,12 @@ _TITLES = {
     "vel_r2": "velocity",
     "psth_r2": "PSTHs",
     "tp_corr": "produced interval",
+    "held_out_electrode_r2": "hidden electrodes",
+    "held_out_electrode_r2_band": "hidden electrodes, in band",
     "cpu_seconds": "cost of the fit",
 }
 _FEW_SHOT = "few_shot_co_bps"  # the number of trials follows
+_FORECAST = "forecast_r2"  # the time ahead follows
 _COLUMNS = 4
 
 
@@ -52,16 +54,18 @@ def draw(recording: xr.DataTree | None, results: dict[str, xr.Dataset]) -> Figur
     del recording
     table = _joined(results)
     metrics = [name for name in _TITLES if (table["metric"] == name).any()]
-    few_shot = [n for n in table["metric"].drop_duplicates() if n.startswith(_FEW_SHOT)]
+    open_ended = [
+        n for n in table["metric"].drop_duplicates() if n.startswith((_FEW_SHOT, _FORECAST))
+    ]
     place = metrics.index("cpu_seconds") if "cpu_seconds" in metrics else len(metrics)
-    metrics[place:place] = few_shot
+    metrics[place:place] = open_ended
     if not metrics:
         raise InputError(
             file=", ".join(results) or "results",
             field="metric",
             found="no score",
             expected=f"some of {list(_TITLES)}",
-            fix="Score a model of spikes first",
+            fix="Score a model first",
         )
     with plt.rc_context(STYLE):
         return _panels(table, metrics)
@@ -81,7 +85,8 @@ def _panels(table: pd.DataFrame, metrics: list[str]) -> Figure:
     )
     for axis, metric in zip(axes, metrics, strict=False):
         _panel(axis, table[table["metric"] == metric], models, colours)
-        axis.set_title(_TITLES.get(metric, metric.replace(_FEW_SHOT, "few-shot,")))
+        title = metric.replace(_FEW_SHOT, "few-shot,").replace(_FORECAST, "forecast,")
+        axis.set_title(_TITLES.get(metric, title))
     for axis in axes[len(metrics) :]:
         axis.set_axis_off()
     axes[0].set_yticks(range(len(models)), models)
@@ -138,8 +143,8 @@ def _legend(figure: Figure) -> None:
     from matplotlib.lines import Line2D
 
     marks = [
-        Line2D([], [], color=TRUTH, lw=0.8, label="true rates (ceiling)"),
-        Line2D([], [], color=NULL, lw=0.8, ls="--", label="each unit's mean rate"),
+        Line2D([], [], color=TRUTH, lw=0.8, label="truth (ceiling)"),
+        Line2D([], [], color=NULL, lw=0.8, ls="--", label="mean"),
         Line2D(
             [],
             [],
@@ -148,7 +153,7 @@ def _legend(figure: Figure) -> None:
             marker="|",
             ms=8,
             mew=1.5,
-            label="other trials' rates (arrow: further left)",
+            label="predictions of other times (arrow: further left)",
         ),
     ]
     figure.legend(handles=marks, loc="outside lower center", ncols=3)

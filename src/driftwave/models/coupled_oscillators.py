@@ -38,6 +38,7 @@ from driftwave.inference.training import Schedule, seeded, train
 PAPER = "Keller and Welling 2023 (Neural Wave Machines); Budzinski et al. 2022, Chaos"
 OBSERVES = "spikes"
 GIVES_CURVES = True
+GIVES_WAVES = "decoded"
 USES_DEVICE = True
 
 QUICK = {"readout": "dense", "sites": 6, "hidden": 8, "steps": 32, "samples": 2}

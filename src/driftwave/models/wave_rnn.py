@@ -27,6 +27,7 @@ from driftwave.inference.training import Schedule
 PAPER = "Keller, Muller, Sejnowski and Welling 2024, ICLR, arXiv 2309.08045"
 OBSERVES = "spikes"
 GIVES_CURVES = True
+GIVES_WAVES = "ring"
 USES_DEVICE = True
 
 QUICK = {"channels": 2, "sites": 8, "hidden": 16, "steps": 12, "samples": 2}

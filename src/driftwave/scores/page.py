@@ -21,11 +21,12 @@ tr.bound td { color: #666; font-style: italic; }
 p { max-width: 50em; }
 """
 _NOTE = (
-    "Test trials only. Below each value: its 95 % interval (bootstrap over test trials, for "
-    "psth_r2 over conditions). The best "
+    "Test trials only, of a field its last 15 %. Below each value: its 95 % interval (bootstrap "
+    "over test trials, for psth_r2 over conditions, for a field over blocks of time). The best "
     "model of each column is bold on blue. In italics, for orientation: the score of the true "
-    "rates (simulated sessions), of each unit's mean rate, and, as a range over the models, of "
-    "the model's rates dealt to other trials."
+    "rates (simulated sessions), of each unit's mean rate (of hidden electrodes: their mean; of "
+    "forecasts: persistence), and, as a range over the models, of the model's predictions dealt to "
+    "other trials or times."
 )
 _SEEDS_NOTE = (
     "A model fitted with several seeds has the median over them, with the lowest and highest value "
@@ -63,7 +64,7 @@ def comparison_page(table: pd.DataFrame) -> str:
         parts.append(f"<p>{_SEEDS_NOTE}</p>")
     if (~decoding).any():
         scores = table[~decoding]
-        parts += ["<h2>Rates</h2>", f"<p>{_NOTE}</p>", _matrix(scores, _interval, bounds=True)]
+        parts += ["<h2>Predictions</h2>", f"<p>{_NOTE}</p>", _matrix(scores, _interval, bounds=True)]
     if decoding.any():
         parts += ["<h2>Decoding</h2>", f"<p>{_DECODING_NOTE}</p>"]
         parts.append(_matrix(table[decoding], _chance, bounds=False))

@@ -2,8 +2,9 @@
 
 On a recording's field: band-pass, generalized phase, complex phase gradient, directionality of
 planar, radial and rotating waves with time, and a table of events with direction, speed, pattern
-and p values. On the latents of an oscillator model: the pattern of each oscillator's loadings. On
-latents that lie on a lattice: the phase gradient along its chains, against sites shifted in time.
+and p values. On the latents of an oscillator model: the pattern of each oscillator's loadings, and
+the waves of the field it decodes beside those recorded. On latents that lie on a lattice: the phase
+gradient along its chains, against sites shifted in time; on rings: pulses.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from driftwave.waves.frames import FieldReader, Frames, open_field, read_frames
 from driftwave.waves.lattice import analyse_lattice, on_lattice
 from driftwave.waves.loadings import analyse_loadings
 from driftwave.waves.matching import match_truth
+from driftwave.waves.ring_pulses import analyse_rings, on_rings
 from driftwave.waves.spans import SpanFinder
 from driftwave.waves.surrogates import (
     Draw,
@@ -109,9 +111,9 @@ def analyse(
         With a group ``field`` whose electrodes have positions; for latents on a lattice with
         ``spikes`` instead.
     latents : Dataset or None
-        Of a model of oscillators (``frequency``, ``loading_amplitude``, ``loading_phase``), or of
-        one whose latents lie on a lattice (coordinates part, channel, site); None analyses the
-        field itself.
+        Of a model of oscillators (``frequency``, ``loading_amplitude``, ``loading_phase``), of one
+        with a decoded field (``decoded_re``, ``decoded_im``), or of one whose latents lie on a
+        lattice or on rings (coordinates part, channel, site); None analyses the field itself.
     params : Params
     seed : int
 
@@ -119,8 +121,11 @@ def analyse(
     -------
     Dataset
         For a field: dims ``event`` (the table), ``time`` (dense measures), ``frame`` and
-        ``family`` (statistic, threshold, null), ``electrode``; for latents: dim ``oscillator``, or
-        ``channel`` as :func:`driftwave.waves.lattice.analyse_lattice` says.
+        ``family`` (statistic, threshold, null), ``electrode``; for latents: dim ``oscillator`` and
+        the statistics of :func:`driftwave.waves.decoded.compare_fields` over ``signal``, those
+        alone for a decoded field, or ``channel`` as
+        :func:`driftwave.waves.lattice.analyse_lattice` and
+        :func:`driftwave.waves.ring_pulses.analyse_rings` say.
 
     Raises
     ------
@@ -128,6 +133,8 @@ def analyse(
         No field, unusable electrodes, a sampling rate or length that does not suit the band,
         latents without loadings.
     """
+    if latents is not None and on_rings(latents):
+        return analyse_rings(recording, latents, surrogates=params.surrogates, seed=seed)
     if latents is not None and on_lattice(latents):
         return analyse_lattice(recording, latents, surrogates=params.surrogates, seed=seed)
     common = {"surrogates": params.surrogates, "seed": seed}

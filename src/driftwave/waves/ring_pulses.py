@@ -202,6 +202,15 @@ def analyse_rings(
     table = xr.concat(rows, xr.Variable("source", list(signals)))
     table["speed"] = table["speed"] / width
     table["speed"].attrs["units"] = "sites/s"
+    strongest = int(np.argmax(np.abs(table["direction_index"].sel(source="spikes").values)))
+    rows = {
+        name: signal.activity(signal.rows[:1])[0, :, strongest] for name, signal in signals.items()
+    }
+    table["example"] = (("source", "example_time", "site"), np.stack(list(rows.values())))
+    table["example"].attrs.update(units="arbitrary", channel=strongest)
+    table = table.assign_coords(
+        example_time=("example_time", latents["time"].values[:seen], {"units": "s"})
+    )
     return table.assign_attrs(
         source=str(latents.attrs.get("model", "latents")),
         session=str(recording.attrs.get("session", "recording")),

@@ -6,9 +6,9 @@ phase winds once, confirmed where it winds the same way around all triangles tha
 with it: the winding of single triangles is not specific to rotations (pure noise is full of them).
 
 A charge or winding number is positive where the phase falls counter-clockwise, so that the wave
-turns counter-clockwise. Around a ring the phase winds a whole number of times, and with a^2 the product of the amplitudes of
-two neighbours and g their wrapped phase difference the directionality is
-``P = sum a^2 (-g) / sqrt(sum a^2 sum a^2 g^2)``, positive where the wave runs counter-clockwise.
+turns counter-clockwise. Around a ring the phase winds a whole number of times, and with a^2 the
+product of the amplitudes of two neighbours and g their wrapped phase difference the directionality
+is ``P = sum a^2 (-g) / sqrt(sum a^2 sum a^2 g^2)``, positive where the wave runs counter-clockwise.
 """
 
 from __future__ import annotations
