@@ -279,6 +279,7 @@ def test_stretch(source: FieldSource) -> tuple[np.ndarray, int]:
 
 def likelihood(fitted: Any, data: np.ndarray, first: int) -> float:
     """Of the test stretch one step ahead, nats per sample and channel; NaN without a density."""
+    fitted = getattr(fitted, "found", fitted)
     if isinstance(fitted, LinearGaussian):
         return fitted.log_likelihood(data, first)
     if hasattr(fitted, "taps") and len(fitted.taps) == 1:

@@ -64,7 +64,11 @@ def comparison_page(table: pd.DataFrame) -> str:
         parts.append(f"<p>{_SEEDS_NOTE}</p>")
     if (~decoding).any():
         scores = table[~decoding]
-        parts += ["<h2>Predictions</h2>", f"<p>{_NOTE}</p>", _matrix(scores, _interval, bounds=True)]
+        parts += [
+            "<h2>Predictions</h2>",
+            f"<p>{_NOTE}</p>",
+            _matrix(scores, _interval, bounds=True),
+        ]
     if decoding.any():
         parts += ["<h2>Decoding</h2>", f"<p>{_DECODING_NOTE}</p>"]
         parts.append(_matrix(table[decoding], _chance, bounds=False))

@@ -203,10 +203,8 @@ def analyse_rings(
     table["speed"] = table["speed"] / width
     table["speed"].attrs["units"] = "sites/s"
     strongest = int(np.argmax(np.abs(table["direction_index"].sel(source="spikes").values)))
-    rows = {
-        name: signal.activity(signal.rows[:1])[0, :, strongest] for name, signal in signals.items()
-    }
-    table["example"] = (("source", "example_time", "site"), np.stack(list(rows.values())))
+    shown = [signal.activity(signal.rows[:1])[0, :, strongest] for signal in signals.values()]
+    table["example"] = (("source", "example_time", "site"), np.stack(shown))
     table["example"].attrs.update(units="arbitrary", channel=strongest)
     table = table.assign_coords(
         example_time=("example_time", latents["time"].values[:seen], {"units": "s"})
