@@ -48,7 +48,7 @@ from driftwave.inference.field_prediction import (
 from driftwave.inference.field_training import training_data
 from driftwave.inference.oscillator_start import first_guess, spectral_peaks, spectrum
 from driftwave.inference.vector_autoregression import surprise
-from driftwave.models import field_factor_analysis, field_var, hilbert_pca
+from driftwave.models import field_factor_analysis, field_var, hilbert_pca, oscillators
 from driftwave.scores.field import field_rows
 
 RATE = 250.0
@@ -217,11 +217,11 @@ def seizure(folder: Path) -> xr.DataTree:
         return tree.load()
 
 
-def somata(source: FieldSource, python: str, iterations: int, oscillators: int) -> tuple[Any, Any]:
+def somata(source: FieldSource, python: str, iterations: int, many: int) -> tuple[Any, Any]:
     """The model that somata learns, and CPU seconds."""
     data = training_data(source, 600.0)
     found = spectrum(data.train, source.rate, min(67.5, source.rate / 2.2))
-    peaks = np.sort(spectral_peaks(found, (3.0, 45.0), 1.0)[:oscillators])
+    peaks = np.sort(spectral_peaks(found, (3.0, 45.0), 1.0)[:many])
     if not len(peaks):
         raise DriftwaveError("no spectral peak to start from")
     bounds = oscillators_bounds(source.rate)
@@ -316,11 +316,13 @@ def fits(
 
         return run
 
-    if not options.only or "oscillators" in options.only:
-        from driftwave.models import oscillators
-
-        background = "factors" if simulated else "whitened"
-        yield "oscillators", plugin(oscillators, oscillators.Params(background=background))
+    if simulated:
+        yield "oscillators", plugin(oscillators, oscillators.Params(background="factors"))
+    else:
+        yield "oscillators", plugin(oscillators, oscillators.Params())
+        # The seizure's power is below 20 Hz; above it whitening divides by next to nothing.
+        yield "oscillators, 1-20 Hz", plugin(oscillators, oscillators.Params(band=(1, 20)))
+        yield "oscillators, factors", plugin(oscillators, oscillators.Params(background="factors"))
     yield "VAR", plugin(field_var, field_var.Params())
     yield "factor analysis", plugin(field_factor_analysis, field_factor_analysis.Params())
     yield "Hilbert + PCA", plugin(hilbert_pca, hilbert_pca.Params())

@@ -1,24 +1,22 @@
-"""Coverage of the oscillators' intervals over seeds, with the benchmark's own data."""
+"""Coverage of the oscillators' intervals over data sets."""
 
 from __future__ import annotations
-
-import importlib.util
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "oscillators_coverage.py"
+from driftwave.compute import dask_threads
+from driftwave.experiments import oscillator_coverage
 
 
 @pytest.mark.slow
 def test_intervals_cover_the_truth():
-    spec = importlib.util.spec_from_file_location("oscillators_coverage", BENCHMARK)
-    benchmark = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(benchmark)
-    scores = benchmark.run(20, 60.0, False)
-    held = np.concatenate([np.abs(z).ravel() < 1.96 for z in scores.values()])
-    assert 0.90 <= held.mean() <= 0.98
-    dynamics = np.concatenate([scores["frequency"], scores["damping"]], axis=1)
+    params = oscillator_coverage.Params(sets=20, duration=60.0)
+    with dask_threads(1):
+        result = oscillator_coverage.run(params, seed=0)
+    held = np.abs(result["z"]) < oscillator_coverage.Z
+    assert 0.90 <= float(held.mean()) <= 0.98
+    np.testing.assert_allclose(result["coverage"], held.mean("set"))
+    dynamics = held.isel(value=np.isin(result["kind"], ["frequency", "damping"]))
     # Of 80 intervals that hold with probability .95, fewer than 70 do so once in 5,000 times.
-    assert (np.abs(dynamics) < 1.96).sum() >= 70
+    assert dynamics.sum() >= 70

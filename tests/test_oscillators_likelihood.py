@@ -222,3 +222,12 @@ def test_missing_samples_widen_the_intervals_and_the_gauge_holds():
     np.testing.assert_allclose(
         standard_errors(model, np.array([4000]), everywhere).loading, whole.loading / 2, rtol=1e-9
     )
+    for k, covariance in enumerate(whole.covariance):
+        channels = len(model.loading)
+        flat = covariance.reshape(2 * channels, 2 * channels)
+        np.testing.assert_allclose(flat, flat.T, atol=1e-12 * flat.max())
+        variance = whole.loading[:, 2 * k : 2 * k + 2].T ** 2
+        np.testing.assert_allclose(np.diag(flat), variance.ravel(), rtol=1e-9)
+        # The gauge leaves no freedom; all else is uncertain.
+        value = np.linalg.eigvalsh(flat)
+        assert abs(value[0]) < 1e-6 * value[1]

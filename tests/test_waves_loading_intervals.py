@@ -149,6 +149,18 @@ def test_errors_are_correlated_as_the_noise():
     np.testing.assert_allclose(seen, expected, atol=0.05)
 
 
+def test_a_covariance_of_its_own_takes_the_place_of_the_noise():
+    """Errors that all electrodes share in phase with position tilt the wave, and are drawn so."""
+    index, rng = np.arange(COUNT), np.random.default_rng(3)
+    shared = rng.normal(size=(2 * COUNT, 2))
+    covariance = (shared @ shared.T).reshape(2, COUNT, 2, COUNT)[None]
+    dims = ("oscillator", "part", "electrode", "part_other", "electrode_other")
+    (errors,) = standard_errors(_latents().assign(loading_covariance=(dims, covariance)), index)
+    drawn = errors.draw(20_000, rng)
+    flat = np.concatenate([drawn.real, drawn.imag], axis=1)
+    np.testing.assert_allclose(np.cov(flat.T), shared @ shared.T, atol=0.25)
+
+
 def test_latents_without_standard_errors_or_noise():
     bare = _latents().drop_vars(["loading_im_sd", "noise_covariance"])
     assert standard_errors(bare, np.arange(COUNT)) is None

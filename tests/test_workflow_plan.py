@@ -72,6 +72,30 @@ def test_a_model_may_choose_what_it_observes(content: dict[str, Any]) -> None:
     assert plan.models("b") == ["electrodes"]
 
 
+def test_figures_of_waves_go_to_models_that_give_such_waves(content: dict[str, Any]) -> None:
+    models = {"coupled_oscillators": {}, "wave_rnn": {}, "smoothing": {}, "hilbert_pca": {}}
+    plan = Plan.read({**content, "models": models})
+    assert plan.sources("a", "waves") == ["coupled_oscillators", "wave_rnn"]
+    assert list(plan.figures("a", "decoded_waves")) == ["decoded_waves.coupled_oscillators"]
+    assert list(plan.figures("a", "ring_pulses")) == ["ring_pulses.wave_rnn"]
+    assert list(plan.figures("a", "rollout")) == ["rollout.coupled_oscillators"]
+    assert plan.figures("a", "waves") == {}
+    assert list(plan.figures("b", "waves")) == ["waves.recording", "waves.hilbert_pca"]
+
+
+def test_an_experiment_needs_no_session(content: dict[str, Any]) -> None:
+    asked = {"coverage": {"plugin": "oscillator_coverage", "seed": 3}}
+    plan = checked_plan({**content, "experiments": asked})
+    store, figure = plan.experiments()
+    assert (store.stage, figure.stage) == ("experiment", "experiment_figure")
+    assert figure.inputs == store.outputs == (plan.path("experiments", "coverage.zarr"),)
+    assert set(figure.outputs) <= set(plan.targets())
+    assert "experiments" in as_html(summarise(plan))
+    unknown = {"coverage": {"plugin": "no_such_experiment"}}
+    with pytest.raises(DriftwaveError, match=r"experiments\.coverage.*no_such_experiment"):
+        checked_plan({**content, "experiments": unknown})
+
+
 def test_jobs_follow_from_what_the_layout_yields(content: dict[str, Any]) -> None:
     plan = Plan.read(content)
     assert stages(plan, "a") == {
@@ -153,6 +177,7 @@ def test_a_wrong_configuration_is_named_by_its_key(
         ("a\ta.nwb\tspiking\t\twaves", r"stages of session a: found 'waves'"),
         ("a\ta.nwb\tspiking\t\twawes", r"row 2\.stages\.0: found 'wawes'"),
         ("simulated\ta.nwb\tspiking\t\t", r"found a session named 'simulated'"),
+        ("experiments\ta.nwb\tspiking\t\t", r"found a session named 'experiments'"),
     ],
 )
 def test_a_wrong_session_is_named_by_its_column(

@@ -110,7 +110,7 @@ def _levels(axes: Axes, one: xr.Dataset, signals: list[str]) -> None:
         axes.axvline(float(part["null_directionality"].mean()), color=colour, ls=":", lw=0.9)
     axes.set(xlim=(0, 1), ylim=(0, None), xlabel="directionality", ylabel="share of power")
     axes.set_title("PGD\n(dotted: its zero-lag null)")
-    axes.legend(loc="upper left", borderpad=0, handlelength=1)
+    axes.legend(loc="best", borderpad=0, handlelength=1)
 
 
 def _singularities(axes: Axes, one: xr.Dataset, signals: list[str], ring: bool) -> None:

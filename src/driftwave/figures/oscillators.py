@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from driftwave.figures.inputs import need_recording, need_result
-from driftwave.figures.style import COLOURS, CYCLIC, NULL, SEQUENTIAL, STYLE
+from driftwave.figures.style import COLOURS, CYCLIC, NULL, SEQUENTIAL, STYLE, TRUTH
 from driftwave.inference.oscillator_results import oscillation_spectrum
 from driftwave.recording import require
 
@@ -49,6 +49,7 @@ def draw(recording: xr.DataTree | None, results: dict[str, xr.Dataset]) -> Figur
         top, *rest = figure.subfigures(2 if has_maps else 1, 1, squeeze=False).ravel()
         left, right = top.subplots(1, 2, width_ratios=(1, 1.25))
         _spectrum(left, field, latents, count)
+        _true_frequencies(left, recording)
         _snippet(right, latents, count)
         if has_maps:
             # One oscillator's two maps lie side by side.
@@ -64,6 +65,7 @@ def _spectrum(axes: Axes, field: xr.Dataset, latents: xr.Dataset, count: int) ->
     rate = float(field.attrs["sampling_rate"])
     good = np.flatnonzero(latents["good"].values)
     lfp = field["lfp"].isel(time=slice(0, int(LONGEST * rate)), electrode=good).values
+    lfp = np.nan_to_num(lfp - np.nanmean(lfp, axis=0))
     frequency, power = welch(lfp, rate, nperseg=min(len(lfp), int(2 * rate)), axis=0)
     shown = (frequency >= 1) & (frequency <= 60)
     frequency, power = frequency[shown], power[shown]
@@ -85,6 +87,23 @@ def _spectrum(axes: Axes, field: xr.Dataset, latents: xr.Dataset, count: int) ->
         ylabel="power density (µV²/Hz)",
         xlim=(1, 60),
         ylim=(floor, 6 * ceiling),
+    )
+    axes.legend(loc="upper right")
+
+
+def _true_frequencies(axes: Axes, recording: xr.DataTree) -> None:
+    """Triangles above the spectrum where a simulated recording's oscillators truly lie."""
+    if "truth" not in recording.children or "oscillator_frequency" not in recording["truth"]:
+        return
+    true = recording["truth"].to_dataset()["oscillator_frequency"].values
+    axes.plot(
+        true,
+        np.full(len(true), 0.02),
+        "^",
+        color=TRUTH,
+        ms=4.5,
+        transform=axes.get_xaxis_transform(),
+        label="true frequency",
     )
     axes.legend(loc="upper right")
 
@@ -152,9 +171,16 @@ def _maps(figure: Figure, axes: np.ndarray, latents: xr.Dataset, count: int) -> 
                 _colour_bar(figure, image, axes[row, :], name)
         share = float(one["variance_share"])
         axes[0, k].set_title(
-            f"{float(one['frequency']):.1f} Hz\n{100 * share:.1f} % of variance", color=COLOURS[k]
+            f"{_frequency(one)} Hz\n{100 * share:.1f} % of variance", color=COLOURS[k]
         )
     _scale_bar(axes[1, 0], x, y)
+
+
+def _frequency(one: xr.Dataset) -> str:
+    """Frequency, with its standard error where there is one."""
+    centre = float(one["frequency"])
+    spread = float(one["frequency_sd"]) if "frequency_sd" in one else float("nan")
+    return f"{centre:.2f} ± {spread:.2f}" if np.isfinite(spread) else f"{centre:.1f}"
 
 
 def _colour_bar(figure: Figure, image: object, axes: np.ndarray, name: str) -> None:

@@ -198,7 +198,7 @@ def _loadings(waves: xr.Dataset) -> Figure:
     columns = min(COLUMNS, count)
     rows = -(-count // columns)
     figure, axes = plt.subplots(
-        rows, columns, figsize=(1.9 * columns + 0.9, 2.5 * rows), squeeze=False
+        rows, columns, figsize=(1.9 * columns + 0.9, 3.0 * rows), squeeze=False
     )
     position = np.stack([waves["x"].values, waves["y"].values], axis=1)
     size = _marker(figure, position, waves, columns) * 0.8

@@ -7,17 +7,14 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 import xarray as xr
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from driftwave.errors import InputError
-from driftwave.inference.coupled_network import (
-    CoupledNetwork,
-    SiteInputs,
-    angles,
-    site_projection,
-)
+from driftwave.inference.coupled_network import CoupledNetwork, SiteInputs, angles
+from driftwave.inference.coupled_reading import SiteReading, dense_basis, spatial_basis
 from driftwave.inference.coupled_start import start_frequencies
 from driftwave.inference.lattice_dynamics import CoupledOscillators
 from driftwave.inference.lattice_geometry import (
@@ -202,8 +199,9 @@ def build_network(params: Resolved, sizes: Sizes, mean: Tensor, law: Tensor) -> 
         readout = SpatialReadout(lattice, *places, bands=params.bands, free_phase=free)
     else:
         readout = DenseReadout(sizes.units_out + electrodes, dynamics.width)
-    seen = [*params.held_in, *range(sizes.units_out, sizes.units_out + electrodes)]
-    reading = readout.weight()[seen]
+    angle = angles(params.frequency, params.bin_width)
+    loading = _loading(readout, params, sizes, law)
+    start, innovations = _readings(dynamics, lattice, loading, angle, params)
     site_inputs = SiteInputs(
         params.bands,
         lattice.sites,
@@ -217,12 +215,50 @@ def build_network(params: Resolved, sizes: Sizes, mean: Tensor, law: Tensor) -> 
         law,
         dynamics,
         readout,
-        projection=site_projection(reading, params.bands, lattice.sites),
-        angle=angles(params.frequency, params.bin_width),
+        angle=angle,
+        start_reading=start,
+        innovation_reading=innovations,
         site_inputs=site_inputs,
         electrodes=electrodes,
         hidden=params.hidden,
         dropout=params.dropout,
+    )
+
+
+def _loading(
+    readout: SpatialReadout | DenseReadout, params: Resolved, sizes: Sizes, law: Tensor
+) -> np.ndarray:
+    """What the seen channels read (band, channel, site), in standard deviations of their noise."""
+    seen = [*params.held_in, *range(sizes.units_out, sizes.units_out + len(params.field_sd))]
+    parts = readout.weight().detach().double().numpy()[seen]
+    parts = parts.reshape(len(seen), params.bands, -1, 2).transpose(1, 0, 2, 3)
+    mean, sd = law.double().numpy()
+    scale = np.concatenate([mean / sd, np.ones(len(params.field_sd))])
+    return scale[:, None] * (parts[..., 0] - 1j * parts[..., 1])
+
+
+def _readings(
+    dynamics: CoupledOscillators,
+    lattice: Lattice,
+    loading: np.ndarray,
+    angle: Tensor,
+    params: Resolved,
+) -> tuple[SiteReading, SiteReading]:
+    """How the encoder reads the start, and the innovations, which start from nothing."""
+    power = (
+        max(1.0, float(np.nanmax(dynamics.growth_rate)))
+        if params.variant == "stuart_landau"
+        else 1.0
+    )
+    dense = params.readout == "dense"
+    basis, start = (
+        dense_basis(loading, angle.tolist(), power)
+        if dense
+        else spatial_basis(lattice, loading, angle.tolist(), power)
+    )
+    return (
+        SiteReading(basis, learned=dense, start=start),
+        SiteReading(basis, learned=dense, start=torch.zeros_like(start)),
     )
 
 

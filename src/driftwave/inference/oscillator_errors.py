@@ -35,12 +35,16 @@ class StandardErrors:
     angle, damping : ndarray (oscillator,)
     slow_damping : ndarray (slow,)
     loading : ndarray (channel, state)
+    covariance : ndarray (oscillator, part, channel, part, channel)
+        Of the errors of Re c and Im c (parts), for each oscillator. What another oscillator or slow
+        factor has in common with it by chance goes into all channels' loadings at once.
     """
 
     angle: np.ndarray
     damping: np.ndarray
     slow_damping: np.ndarray
     loading: np.ndarray
+    covariance: np.ndarray
 
 
 def _frequencies(model: Oscillators) -> tuple[np.ndarray, np.ndarray]:
@@ -269,6 +273,21 @@ def standard_errors(model: Oscillators, counts: np.ndarray, patterns: np.ndarray
         damping=deviation[k : 2 * k],
         slow_damping=deviation[2 * k : 2 * k + j],
         loading=deviation[first : first + size].reshape(model.loading.shape),
+        covariance=_by_oscillator(covariance[first : first + size, first : first + size], model),
+    )
+
+
+def _by_oscillator(covariance: np.ndarray, model: Oscillators) -> np.ndarray:
+    """Of all loadings' covariance (channel by channel) each oscillator's part."""
+    channels, states = model.loading.shape
+    whole = covariance.reshape(channels, states, channels, states)
+    sign = np.array([1.0, -1.0])  # the columns are Re c and -Im c
+    signs = sign[:, None, None, None] * sign[None, None, :, None]
+    return np.stack(
+        [
+            whole[:, 2 * k : 2 * k + 2, :, 2 * k : 2 * k + 2].transpose(1, 0, 3, 2) * signs
+            for k in range(len(model.angle))
+        ]
     )
 
 

@@ -25,6 +25,14 @@ def spread(values: np.ndarray, good: np.ndarray) -> np.ndarray:
     return full
 
 
+def _spread_pairs(covariance: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """Covariances (oscillator, part, channel, part, channel) over all electrodes, float32."""
+    whole = np.full((len(covariance), 2, len(good), 2, len(good)), np.nan, np.float32)
+    place = np.flatnonzero(good)
+    whole[np.ix_(range(len(covariance)), range(2), place, range(2), place)] = covariance
+    return whole
+
+
 def loadings_dataset(
     model: Oscillators, errors: StandardErrors, whitening: Whitening, good: np.ndarray
 ) -> xr.Dataset:
@@ -80,6 +88,11 @@ def loadings_dataset(
             maps,
             spread(pairs[1::2], good),
             {"units": "microvolt", "long_name": "standard error of Im c"},
+        ),
+        "loading_covariance": (
+            ("oscillator", "part", "electrode", "part_other", "electrode_other"),
+            _spread_pairs(errors.covariance / gain[:, :, None, None, None] ** 2, good),
+            {"units": "microvolt^2", "long_name": "covariance of the errors of Re c and Im c"},
         ),
         "loading_amplitude": (maps, np.abs(loading), amplitude),
         "loading_phase": (maps, np.angle(loading), {"units": "radian"}),
@@ -250,7 +263,11 @@ def summarise(
         model=replace(
             standard, loading=standard.loading * scale[:, None], noise=standard.noise * twice
         ),
-        errors=replace(errors, loading=errors.loading * scale[:, None]),
+        errors=replace(
+            errors,
+            loading=errors.loading * scale[:, None],
+            covariance=errors.covariance * scale[:, None, None] * scale,
+        ),
         shares=variance_shares(standard, moments, prepared, rate),
         curves={
             "train_loss": trained.train_loss + shift / values,

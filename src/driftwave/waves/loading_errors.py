@@ -77,13 +77,15 @@ def independent_samples(bandwidth: float, seconds: float, width: float) -> float
 def standard_errors(latents: xr.Dataset, index: np.ndarray) -> list[LoadingErrors] | None:
     """Standard errors of each oscillator's loading, and how they go together over electrodes.
 
-    Errors of a regression on the same oscillation are correlated between electrodes as the noise.
+    Without a covariance of their own, errors count as those of a regression on the same
+    oscillation, which are correlated between electrodes as the noise.
 
     Parameters
     ----------
     latents : Dataset
         With ``loading_re_sd`` and ``loading_im_sd`` (oscillator, electrode), ``frequency_sd``
-        (oscillator), and ``noise_covariance`` (electrode, electrode_other) where noise is
+        (oscillator); ``loading_covariance`` (oscillator, part, electrode, part_other,
+        electrode_other), or ``noise_covariance`` (electrode, electrode_other) where noise is
         correlated.
     index : ndarray of int (electrode,)
         Electrodes used.
@@ -103,10 +105,27 @@ def standard_errors(latents: xr.Dataset, index: np.ndarray) -> list[LoadingError
     correlation = noise / np.outer(deviation, deviation)
     factor = np.linalg.cholesky(correlation + 1e-9 * np.eye(len(index)))
     hertz = latents["frequency_sd"].values
+    joint = _joint(latents, index)
     return [
-        LoadingErrors(a, b, factor, float(c))
-        for a, b, c in zip(real, imaginary, hertz, strict=True)
+        LoadingErrors(a, b, factor, float(c), g)
+        for a, b, c, g in zip(real, imaginary, hertz, joint, strict=True)
     ]
+
+
+def _joint(latents: xr.Dataset, index: np.ndarray) -> list[np.ndarray | None]:
+    """Factor of each oscillator's covariance of errors; None where it is not known."""
+    if "loading_covariance" not in latents:
+        return [None] * latents.sizes["oscillator"]
+    factors: list[np.ndarray | None] = []
+    for whole in latents["loading_covariance"].values[:, :, index][..., index].astype(float):
+        flat = whole.reshape(2 * len(index), 2 * len(index))
+        if not np.isfinite(flat).all():
+            factors.append(None)
+            continue
+        # The phase's gauge leaves one direction without error: no Cholesky factor.
+        value, vector = np.linalg.eigh((flat + flat.T) / 2)
+        factors.append(vector * np.sqrt(np.maximum(value, 0.0)))
+    return factors
 
 
 def noise_of(latents: xr.Dataset, index: np.ndarray) -> np.ndarray:

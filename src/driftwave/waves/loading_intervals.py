@@ -29,15 +29,21 @@ class LoadingErrors:
         F, with F F' the correlation of errors between electrodes.
     frequency : float
         Standard error of the frequency, Hz.
+    joint : ndarray (2 x electrode, error), optional
+        G, with G G' the covariance of the errors of Re c, then Im c; in place of the others.
     """
 
     real: np.ndarray
     imaginary: np.ndarray
     factor: np.ndarray
     frequency: float
+    joint: np.ndarray | None = None
 
     def draw(self, draws: int, rng: np.random.Generator) -> np.ndarray:
         """Errors of the loading, complex (draw, electrode)."""
+        if self.joint is not None:
+            both = rng.standard_normal((draws, self.joint.shape[1])) @ self.joint.T
+            return both[:, : len(self.real)] + 1j * both[:, len(self.real) :]
         noise = rng.standard_normal((2, draws, len(self.factor))) @ self.factor.T
         return noise[0] * self.real + 1j * noise[1] * self.imaginary
 
