@@ -1,8 +1,8 @@
 """Coverage of the intervals of waves in loadings, on fits of simulated arrays.
 
 Each data set is that of benchmarks/oscillators.py (96 channels, four planar oscillators, three slow
-factors), one minute long. Says how often the 95 % intervals of direction and speed hold the truth, and how
-large the errors are in the intervals' own units.
+factors), one minute long. Says how often the 95 % intervals of direction and speed hold the truth,
+and how large the errors are in the intervals' own units.
 
     python benchmarks/oscillators_wave_coverage.py [--sets 16] [--seconds 60]
 """
@@ -12,11 +12,11 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-from oscillators import DIRECTION, SPEED, as_recording, simulate
 
 from driftwave.inference.oscillator_field_fit import fit_field
 from driftwave.models.oscillators import Params
 from driftwave.waves.loadings import analyse_loadings
+from oscillators import DIRECTION, SPEED, as_recording, simulate
 
 
 def deviations(seconds: float, seed: int) -> np.ndarray:

@@ -527,11 +527,8 @@ def test_linear_rates_have_the_stated_mean_and_follow_the_states():
     assert np.ptp(left, axis=0).max() < 1e-9
 
 
-# --- files ---
-
-
-# Each takes the inspector a second or two; those that hold most run always.
-RICHEST = ("stuart_landau", "travelling_pulses_twin", "linear_oscillators_twin")
+# Each takes the inspector a second or two; the one that holds most runs always.
+RICHEST = ("stuart_landau",)
 
 
 @pytest.mark.parametrize(

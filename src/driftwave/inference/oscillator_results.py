@@ -29,7 +29,8 @@ def _spread_pairs(covariance: np.ndarray, good: np.ndarray) -> np.ndarray:
     """Covariances (oscillator, part, channel, part, channel) over all electrodes, float32."""
     whole = np.full((len(covariance), 2, len(good), 2, len(good)), np.nan, np.float32)
     place = np.flatnonzero(good)
-    whole[np.ix_(range(len(covariance)), range(2), place, range(2), place)] = covariance
+    part = np.arange(2)
+    whole[np.ix_(np.arange(len(covariance)), part, place, part, place)] = covariance
     return whole
 
 
