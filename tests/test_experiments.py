@@ -163,6 +163,6 @@ def test_the_coverage_figure_counts_misses():
     )
     axes = coverage.draw(result).axes
     texts = [text.get_text() for text in axes[2].get_legend().get_texts()]
-    assert texts == ["holds it: 7", "misses it: 3"]
+    assert texts == ["7 hold it", "3 miss it"]
     lowest = min(np.min(line.get_ydata()) for line in axes[0].lines if len(line.get_ydata()) == 2)
     assert lowest == pytest.approx(0.7)

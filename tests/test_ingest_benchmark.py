@@ -124,9 +124,6 @@ def test_the_session_table_may_set_the_bin_width(task: Path, tmp_path: Path) -> 
         load_sessions(table)
 
 
-# --- the benchmark's sets as a configuration ---
-
-
 def test_sessions_without_their_file_are_left_out_and_listed(task: Path, tmp_path: Path) -> None:
     table = tmp_path / "sessions.tsv"
     layout = ROOT / "config" / "layouts" / "nlb_mc_maze.yaml"

@@ -60,9 +60,6 @@ def guess_of(recording: xr.DataTree, noise: float = 0.2) -> np.ndarray:
     return truth * np.exp(np.random.default_rng(0).normal(0, noise, truth.shape))
 
 
-# --- velocity ---
-
-
 def reaching(seed: int = 0) -> tuple[np.ndarray, ...]:
     rng = np.random.default_rng(seed)
     rates = rng.gamma(2.0, 0.3, (50, 12, 7))
@@ -115,9 +112,6 @@ def test_too_little_behaviour_is_told() -> None:
         velocity_r2(train_rates, np.full_like(train_behavior, np.nan), rates, behavior)
 
 
-# --- PSTHs ---
-
-
 def test_a_psth_of_counts_is_their_smoothed_mean() -> None:
     recording = told(SCORES, trials=90)
     psth = psth_of(recording, sd=1e-4)  # no smoothing
@@ -152,9 +146,6 @@ def test_a_known_psth_score() -> None:
         psth_r2(psth, early, each, np.array([2, 2]))
 
 
-# --- produced intervals ---
-
-
 def test_speed_is_the_mean_step_of_scored_bins() -> None:
     rates = np.array([[[0.0, 0.0], [3.0, 4.0], [3.0, 4.0], [3.0, 5.0]]])
     scored = np.array([[True, True, True, True]])
@@ -179,9 +170,6 @@ def test_the_correlation_is_the_mean_over_conditions() -> None:
     dealt = [-r / (n - 1) for r, n in zip(expected, sizes, strict=True)]
     assert sums.shuffled() == pytest.approx(np.mean(dealt), abs=1e-12)
     assert np.isnan(interval_correlation(np.ones(40), interval, labels))
-
-
-# --- the table and the files ---
 
 
 def row(table: pd.DataFrame, metric: str) -> pd.Series:
@@ -349,8 +337,6 @@ def test_nothing_to_export_is_told() -> None:
     with pytest.raises(InputError, match="no held-out unit"):
         prediction(recording, latents_of(recording, guess_of(recording)))
 
-
-# --- files in the benchmark's own layout ---
 
 SMALL = mc_maze.Params(train=30, val=12, held_in=8, held_out=4, mazes=2, truth="none")
 

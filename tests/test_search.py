@@ -134,9 +134,6 @@ def settings(**changes: Any) -> SearchConfig:
     return SearchConfig.model_validate({"trials": 8, "space": SPACE} | changes)
 
 
-# --- what a user writes ------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -311,9 +308,6 @@ def test_combinations_the_model_refuses_are_drawn_again_and_none_twice() -> None
         draw_trials(space, 6, 0, model=Choosy, base={})
 
 
-# --- rungs -------------------------------------------------------------------------------------
-
-
 def halving(trials: int, eta: int, least: int, most: int) -> list[tuple[int, int | None]]:
     budget = {"least": least, "most": most}
     found = settings(strategy="halving", trials=trials, eta=eta, budget=budget)
@@ -350,9 +344,6 @@ def test_ranking_puts_failures_last_and_knows_which_way_is_up() -> None:
     assert [r["trial"] for r in ranked(bits)] == [2, 0, 3, 4, 1]
     losses = [result(0, 0.3, "valid_loss"), result(1, 0.2, "valid_loss")]
     assert [r["trial"] for r in ranked(losses)] == [1, 0]
-
-
-# --- one trial ---------------------------------------------------------------------------------
 
 
 def entry(trial: int = 0, **params: Any) -> dict[str, Any]:
@@ -497,9 +488,6 @@ def test_a_diverging_trial_is_a_result_and_a_fault_is_not(tmp_path: Path, store:
         rank_results([tmp_path / "a"])
 
 
-# --- a whole search, without Snakemake ----------------------------------------------------------
-
-
 def searched(config: dict[str, Any], store: Path, session: str = "a") -> tuple[str, pd.DataFrame]:
     """Run the jobs of the plan one after the other, as the rules would."""
     plan = Plan.read(config)
@@ -596,9 +584,6 @@ def test_jobs_of_a_search_are_planned_in_order(content: dict[str, Any]) -> None:
     assert states["toy.0.001"] == "not run"
 
 
-# --- the command -------------------------------------------------------------------------------
-
-
 def test_options_fill_and_replace_the_configuration(
     content: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -641,9 +626,6 @@ def test_the_command_tells_mistakes_before_anything_is_written(
 def test_a_space_needs_one_kind() -> None:
     with pytest.raises(ValidationError):
         ParameterSpace()
-
-
-# --- with Snakemake ----------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -64,9 +64,6 @@ def test_simulators_are_found_with_a_summary():
     assert all(plugin.summary for plugin in found.values())
 
 
-# --- Poisson spikes ---
-
-
 def test_spikes_are_poisson_in_number_and_uniform_in_place():
     rng = generator(0, "test")
     rate = np.full((50, 1), 40.0)
@@ -92,9 +89,6 @@ def test_spikes_are_sorted_within_unit_and_repeat():
     group = unit * 4 + repeat
     assert np.all(np.diff(group) >= 0)
     assert np.all(np.diff(time)[np.diff(group) == 0] >= 0)
-
-
-# --- Lorenz ---
 
 
 def test_lorenz_integration_agrees_with_scipy():

@@ -56,9 +56,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: folder / f"{name}.nwb" for name in made}
 
 
-# --- grid ---
-
-
 def test_grid_lacks_its_corners():
     sites = array.grid(array.Params(bad=3), 0)
     assert sites.position.shape == (96, 2)
@@ -72,9 +69,6 @@ def test_grid_lacks_its_corners():
 def test_grid_may_lack_more_electrodes():
     sites = array.grid(array.Params(missing=5), 0)
     assert len(np.unique(sites.position, axis=0)) == len(sites.position) == 91
-
-
-# --- planted waves ---
 
 
 @pytest.mark.parametrize("direction", [-135.0, -20.0, 0.0, 90.0, 160.0])
@@ -187,9 +181,6 @@ def test_episodes_keep_the_asked_ranges_and_shares(position):
     assert 0.3 < np.mean(inside) < 0.7
 
 
-# --- noise ---
-
-
 @pytest.mark.parametrize("exponent", [0.0, 1.0, 1.5, 2.0])
 def test_noise_has_the_asked_spectral_exponent(exponent):
     sections = power_law_filter(exponent, 1000.0)
@@ -260,9 +251,6 @@ def test_memory_does_not_grow_with_the_recording():
     assert long < 21 * 120_000 * 8
 
 
-# --- the twin ---
-
-
 def test_twin_has_the_same_noise():
     noise = lfp(changed(SHORT, waves=False, twin_kind="noise"))
     waves, twin = lfp(SHORT), lfp(changed(SHORT, waves=False))
@@ -321,9 +309,6 @@ def test_twin_has_no_more_imaginary_coherency_than_noise():
     assert found["waves"] > 2 * found["twin"]
 
 
-# --- units ---
-
-
 def test_spikes_lock_to_the_wave_as_planted():
     params = array.Params(duration=90.0, modulation=0.0, coupling=1.2, mean_rate=15)
     sites = array.grid(params, 0)
@@ -364,9 +349,6 @@ def test_true_rates_agree_with_spikes():
     assert len(hosts) == 30
     assert set(number) <= {1, 2, 3}
     assert sites.good[hosts].all()
-
-
-# --- files ---
 
 
 @pytest.mark.parametrize("name", ["waves", "twin", "noise"])

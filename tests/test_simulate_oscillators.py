@@ -98,9 +98,6 @@ def seen(params: FieldParams, units: Population, seed: int = 0) -> Observed:
     )
 
 
-# --- sites ---
-
-
 def test_neighbours_are_one_pitch_away_on_the_stated_side():
     places = {"west": (-1, 0), "east": (1, 0), "south": (0, -1), "north": (0, 1)}
     for sites in (_sites.lattice(4, 6, 0.4), _sites.disc(1.5, 0.4)):
@@ -136,9 +133,6 @@ def test_inflow_is_the_weighted_sum_of_neighbours():
             if there >= 0:
                 dense[here, there] += w
     np.testing.assert_allclose(_sites.inflow(z, sites.neighbour, weight), z @ dense.T)
-
-
-# --- Kuramoto ---
 
 
 @pytest.mark.parametrize("winding", [-4, -1, 0, 2, 5])
@@ -232,9 +226,6 @@ def test_phase_diffuses_at_the_stated_rate():
     assert np.corrcoef(spread[:, 0], spread[:, 1])[0, 1] == pytest.approx(0, abs=0.25)
 
 
-# --- Stuart-Landau ---
-
-
 def test_uncoupled_oscillators_reach_the_root_of_mu():
     params = stuart_landau.Params(
         trials=5, start="random", coupling=0.0, noise=0.0, mu=30.0, duration=1.0
@@ -273,9 +264,6 @@ def test_damped_oscillators_have_the_variance_of_the_linear_process():
     late = run(params)[:, 150:]
     assert late.real.var() == pytest.approx(1 / 100, rel=0.06)
     assert late.imag.var() == pytest.approx(1 / 100, rel=0.06)
-
-
-# --- what is seen ---
 
 
 def test_rates_are_log_linear_in_the_local_field():
@@ -366,9 +354,6 @@ def test_lfp_has_the_stated_amplitude_and_noise():
     assert noise.std() == pytest.approx(20 * np.sqrt(250 / 35), rel=0.05)
 
 
-# --- pulses ---
-
-
 @pytest.mark.parametrize("topology", ["ring", "line"])
 @pytest.mark.parametrize(("direction", "sign"), [("forward", 1), ("backward", -1)])
 def test_pulses_travel_at_the_stated_speed(topology, direction, sign):
@@ -426,9 +411,6 @@ def test_pulse_is_nowhere_before_its_onset_and_off_the_line():
     assert np.isnan(place[:, -1]).any()
     moving = np.diff(place, axis=1)
     np.testing.assert_allclose(moving[np.isfinite(moving)], 16 * 0.01)
-
-
-# --- linear oscillators ---
 
 
 def lfp(params: linear_oscillators.Params, seed: int = 0) -> np.ndarray:

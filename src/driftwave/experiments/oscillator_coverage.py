@@ -177,7 +177,9 @@ def draw(result: xr.Dataset) -> Figure:
     result : Dataset
         Of :func:`run`.
     """
-    figure, axes = new_figure(1, 3, height=2.7, width=7.2)
+    figure, axes = new_figure(
+        1, 3, height=2.7, width=7.2, gridspec_kw={"width_ratios": [1.25, 1, 1]}
+    )
     with plt.rc_context(STYLE):
         _coverage(axes[0], result)
         _quantiles(axes[1], result)
@@ -227,14 +229,14 @@ def _intervals(ax: Axes, result: xr.Dataset) -> None:
     true = float(one["frequency_true"])
     held = np.abs(value - true) < half
     place = np.arange(len(value))
-    for some, colour, name in ((held, NULL, "holds it"), (~held, COLOURS[1], "misses it")):
-        label = f"{name}: {int(some.sum())}"
+    for some, colour, name in ((held, NULL, "hold it"), (~held, COLOURS[1], "miss it")):
+        label = f"{int(some.sum())} {name}"
         ax.errorbar(
             value[some], place[some], xerr=half[some], fmt="o", ms=2, lw=0.8, color=colour,
             label=label,
         )  # fmt: skip
     ax.axvline(true, color=TRUTH, ls="--", lw=0.8)
     ax.set(xlabel="Frequency of oscillator 1 (Hz)", ylabel="Data set (sorted by estimate)")
-    ax.legend(loc="lower right", handletextpad=0.1)
+    ax.legend(loc="lower right", handletextpad=0.3, handlelength=1, borderaxespad=0)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_title(f"Intervals and the truth ({true:g} Hz)")
