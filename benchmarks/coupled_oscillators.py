@@ -3,11 +3,11 @@
     python benchmarks/coupled_oscillators.py SUITE [--seeds 3] [--cases ...] [--out rows.jsonl]
 
 Suites: ``recovery`` (twisted rings, lattices with a lag, spirals), ``ablations`` (one part of the
-model taken away, beside the other models and the ceiling of the true rates), ``agreement`` (two
-fits of one recording), ``nothing`` (recordings without lags), ``table`` (prints the rows that
-``--out`` of earlier runs holds). Recordings come from the simulators, 100 trials of 1 s, 60 units
-of 5 to 20 Hz, bins of 10 ms; a quarter of the units is held out and the last 0.2 s is forecast.
-Scores are of the test trials.
+model taken away), ``others`` (other models and the ceiling of the true rates), ``agreement`` (two
+fits of one recording), ``nothing`` (recordings without lags, or without common time), ``table``
+(prints the rows that ``--out`` of earlier runs holds). Recordings come from the simulators, 100
+trials of 1 s, 60 units of 5 to 20 Hz, bins of 10 ms; a quarter of the units is held out and the
+last 0.2 s is forecast. Scores are of the test trials.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ SQUARE: dict[str, Any] = {
 }
 DISC: dict[str, Any] = {**SEEN, "topology": "disc", "radius": 1.4, "frequency": 6.0}
 
+WAYS = (("+", 0.6), ("-", -0.6))
+
 # name: simulator, its parameters, the model's
 CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     **{
@@ -57,9 +59,30 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {**RING, "lag": 0.0, "winding": 1, "both_ways": True},
         {"sites": 24},
     ),
-    "ring lag": ("kuramoto", {**RING, "start": "random", "lag": 0.6}, {"sites": 24}),
-    "lattice lag +": ("stuart_landau", {**SQUARE, "start": "random", "lag": 0.6}, {"sites": 36}),
-    "lattice lag -": ("stuart_landau", {**SQUARE, "start": "random", "lag": -0.6}, {"sites": 36}),
+    **{
+        f"ring lag {way}": (
+            "kuramoto",
+            {**RING, "start": "random", "lag": lag},
+            {"sites": 24},
+        )
+        for way, lag in WAYS
+    },
+    **{
+        f"lattice lag {way}": (
+            "stuart_landau",
+            {**SQUARE, "start": "random", "lag": lag},
+            {"sites": 36},
+        )
+        for way, lag in WAYS
+    },
+    **{
+        f"lattice growing {way}": (
+            "stuart_landau",
+            {**SQUARE, "start": "random", "start_amplitude": 0.01, "lag": lag},
+            {"sites": 36},
+        )
+        for way, lag in WAYS
+    },
     **{
         f"spiral {sign:+d}": (
             "kuramoto",
@@ -86,19 +109,26 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }
 NOTHING = ("synchronous", "zero-lag ring", "zero-lag lattice")
 RECOVERY = tuple(name for name in CASES if name not in NOTHING)
-ABLATED = ("ring lag", "lattice lag +")
+SHIFTED = ("ring q=+1", "lattice lag +")
+ABLATED = ("ring lag +", "lattice lag +", "spiral +1")
 ABLATIONS: dict[str, dict[str, Any]] = {
     "as it is": {},
     "no coupling": {"coupling": "none"},
     "shuffled adjacency": {"adjacency": "shuffled"},
     "real coupling": {"coupling": "real"},
     "dense readout": {"readout": "dense"},
-    "no innovations (start only)": {"innovations": False},
+    "start only (u = 0)": {"innovations": False},
     "2 inputs, no innovations": {"innovations": False, "inputs": 2},
     "kuramoto": {"variant": "kuramoto"},
     "second order": {"variant": "second_order"},
 }
-OTHERS = ("poisson_lds", "gpfa", "langevinflow", "lfads")
+OTHERS: dict[str, dict[str, Any]] = {
+    "poisson_lds": {},
+    "gpfa": {},
+    "langevinflow": {},
+    "oscillators": {"observations": "spikes"},
+    "lfads": {},
+}
 
 
 @cache
@@ -146,7 +176,10 @@ def scores(recording: xr.DataTree, rates: np.ndarray) -> dict[str, float]:
     test, hidden = trial_mask(recording, "test"), held_out_units(recording)
     counts = recording["spikes/counts"].values[test].astype(float)
     rates, seen = rates[test] * width, counts.shape[1] - forward_bins(recording)
-    row = {"co_bps": bits_per_spike(rates[:, :seen, hidden], counts[:, :seen, hidden])}
+    row = {
+        "co_bps": bits_per_spike(rates[:, :seen, hidden], counts[:, :seen, hidden]),
+        "fp_bps": bits_per_spike(rates[:, seen:], counts[:, seen:]),
+    }
     for low, high in ((0, 50), (50, 100), (100, 200)):
         part = slice(seen + round(low / 1e3 / width), seen + round(high / 1e3 / width))
         row[f"fp_bps {low}-{high} ms"] = bits_per_spike(rates[:, part], counts[:, part])
@@ -210,10 +243,13 @@ def wave_facts(recording: xr.DataTree, found: xr.Dataset, fit: Any, case: str) -
     row: dict[str, Any] = {
         "likeness": likeness(field, truth),
         "f": float(found["frequency"][0]),
-        "f field": mean_frequency(field, width),
+        "f field": float(found["decoded_frequency"][0]),
         "f true field": mean_frequency(truth, width),
-        # The part of the lag that is opposite in opposite directions, weighted by the couplings.
-        "lag x": -float(np.angle(kappa[0] * kappa[1].conj())) / 2,
+        "lag x": float(found["directed_lag"][0, 0]),
+        "lag common x": float(found["common_lag"][0, 0]),
+        "coupling x": float(found["coupling"][0, :2].mean()),
+        "prediction gain": float(found["prediction_gain"]),
+        "wave gain": float(found["wave_gain"][0]),
         "kappa": np.round(kappa, 2).astype(str).tolist(),
         "noise": float(found["noise"][0]) if "noise" in found else 0.0,
         "readout_width": float(found["readout_width"][0]) if "readout_width" in found else 0.0,
@@ -246,18 +282,19 @@ def charge(field: np.ndarray, sites: Sites) -> np.ndarray:
 
 
 def rows_of(
-    suite: str, cases: list[str], seeds: list[int], given: dict[str, Any]
+    suite: str, cases: list[str], seeds: list[int], given: dict[str, Any], chosen: list[str]
 ) -> Iterator[dict[str, Any]]:
     """Rows of a suite, one at a time."""
     for case in cases:
         for seed in seeds:
             recording, own = recording_of(case, seed), CASES[case][2] | given
             if suite == "ablations":
-                yield from _ablations(recording, case, own, seed)
+                yield from _ablations(recording, case, own, seed, chosen)
             elif suite == "agreement":
                 yield _agreement(recording, case, own, seed)
-            elif suite == "nothing":
-                yield _one(recording, case, own, seed, case)
+            elif suite == "others":
+                yield from _others(recording, case, seed, chosen)
+            elif suite == "nothing" and case in SHIFTED:
                 moved = shuffled_in_time(recording, seed)
                 yield _one(moved, case, own, seed, f"{case}, shifted in time")
             else:
@@ -276,18 +313,24 @@ def _one(
 
 
 def _ablations(
-    recording: xr.DataTree, case: str, given: dict[str, Any], seed: int
+    recording: xr.DataTree, case: str, given: dict[str, Any], seed: int, chosen: list[str]
+) -> Iterator[dict[str, Any]]:
+    base = {"case": case, "seed": seed}
+    for what in chosen:
+        run = fitted(recording, NAME, given | ABLATIONS[what], seed)
+        row = {**base, "what": what, "cpu": run["cpu"]}
+        row |= scores(recording, run["found"]["rate"].values)
+        yield row | wave_facts(recording, run["found"], run["fit"], case)
+
+
+def _others(
+    recording: xr.DataTree, case: str, seed: int, models: list[str]
 ) -> Iterator[dict[str, Any]]:
     base = {"case": case, "seed": seed}
     truth = recording["truth/rate"].values
     yield {**base, "what": "ceiling (true rates)", "cpu": 0.0, **scores(recording, truth)}
-    for what, changed in ABLATIONS.items():
-        run = fitted(recording, NAME, given | changed, seed)
-        row = {**base, "what": what, "cpu": run["cpu"]}
-        row |= scores(recording, run["found"]["rate"].values)
-        yield row | wave_facts(recording, run["found"], run["fit"], case)
-    for model in OTHERS:
-        run = fitted(recording, model, {}, seed)
+    for model in models:
+        run = fitted(recording, model, OTHERS[model], seed)
         rates = run["found"]["rate"].values
         yield {**base, "what": model, "cpu": run["cpu"], **scores(recording, rates)}
 
@@ -316,22 +359,32 @@ def show(rows: list[dict[str, Any]]) -> None:
 def main() -> None:
     """Run a suite."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("suite", choices=["recovery", "ablations", "agreement", "nothing", "table"])
+    suites = ["recovery", "ablations", "others", "agreement", "nothing", "table"]
+    parser.add_argument("suite", choices=suites)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--first", type=int, default=0, help="first seed")
     parser.add_argument("--cases", nargs="*")
+    parser.add_argument("--what", nargs="*", default=list(ABLATIONS), help="of the ablations")
+    parser.add_argument("--models", nargs="*", default=list(OTHERS), help="of the suite others")
     parser.add_argument("--params", type=json.loads, default={}, help="of the model, JSON")
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
     if chosen.suite == "table":
         show([json.loads(line) for line in chosen.out.read_text().splitlines()])
         return
-    usual = {"recovery": RECOVERY, "ablations": ABLATED, "agreement": RECOVERY, "nothing": NOTHING}
+    usual = {
+        "recovery": RECOVERY,
+        "ablations": ABLATED,
+        "others": ABLATED,
+        "agreement": ABLATED,
+        "nothing": (*NOTHING, *SHIFTED),
+    }
     seeds = list(range(chosen.first, chosen.first + chosen.seeds))
     rows = []
     with blas_threads(1):
         cases = chosen.cases or list(usual[chosen.suite])
-        for row in rows_of(chosen.suite, cases, seeds, chosen.params):
+        parts = chosen.models if chosen.suite == "others" else chosen.what
+        for row in rows_of(chosen.suite, cases, seeds, chosen.params, parts):
             rows.append(row)
             short = {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
             print(json.dumps(short), flush=True)

@@ -13,13 +13,15 @@ the field likewise). Three predictions of what is hidden, in seen bins, are scor
     eigenvector of :math:`\mathrm{Re}\, Z^\dagger Z`: sites are in phase or in antiphase.
 
 Both reduced predictions have one course and one number per site, and every unit's mean expected
-count is that of ``full`` (of a field's electrodes, nothing is rescaled). So the gain of ``one mode``
-over ``one mode, zero lag`` is that of the lags alone. It is positive if and only if hidden spikes
-fall where the lags say; of noise, lags lose.
+count is that of ``full`` (a field's electrodes are not rescaled). So the gain of ``one mode`` over
+``one mode, zero lag`` is that of the lags alone: positive where hidden spikes fall when the lags
+say, negative where the lags are noise. It says nothing of which way a wave goes, nor that the ways
+of trials agree.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +29,7 @@ import torch
 from torch import Tensor
 
 from driftwave.inference.coupled_network import CoupledNetwork
+from driftwave.inference.lattice_readout import SpatialReadout
 from driftwave.inference.sequential_task import View
 
 
@@ -38,7 +41,8 @@ class Evidence(NamedTuple):
     prediction : float
         Of the model over constant rates (the electrodes' means).
     wave : ndarray (band,)
-        Of each band's lags: one mode over one mode without lags.
+        Of each band's lags: one mode over one mode without lags. NaN where channels have phases
+        of their own, so that lags between sites mean nothing.
     """
 
     prediction: float
@@ -81,11 +85,13 @@ def validation_evidence(network: CoupledNetwork, view: View, *, samples: int, se
         units = network.sizes.units_out
         means = full[..., :units].exp().mean((0, 1))
         score = _score(network, full, means, view)
-        gains = []
+        gains: list[Tensor] = []
+        readout = network.readout
+        one_phase = isinstance(readout, SpatialReadout) and readout.phase is None
         for band in range(network.dynamics.bands):
             kept = [_channels(network, part) for part in _reduced(state, network, band)]
             one, still = (_score(network, part, means, view) for part in kept)
-            gains.append(one - still)
+            gains.append(one - still if one_phase else score * math.nan)
         return torch.stack([score, *gains]).float().cpu()
 
 

@@ -11,6 +11,8 @@ import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
+from driftwave.compute import generator
+from driftwave.inference.coupled_evidence import validation_evidence
 from driftwave.inference.coupled_field import FieldPredictions, field_results, observe_field
 from driftwave.inference.coupled_network import CoupledNetwork
 from driftwave.inference.coupled_results import describe_couplings, field_dataset
@@ -93,7 +95,9 @@ class Params(BaseModel):
     frequency: tuple[float, ...] = Field(
         (), description="Frequency of each band at the start, Hz; empty: at spectral peaks."
     )
-    hidden: int = Field(24, ge=1, description="Channels of the convolution encoder.")
+    hidden: int = Field(
+        24, ge=1, description="Channels of the convolutions that read the shared inputs."
+    )
     hiding: HidingKind = Field(
         "thinning", description="How spikes are hidden from the encoder in training."
     )
@@ -107,7 +111,7 @@ class Params(BaseModel):
     kl_warmup: float = Field(
         0.3, ge=0, le=1, description="Share of all steps over which the KL weight grows from 0."
     )
-    dropout: float = Field(0.05, ge=0, lt=1, description="Dropout of the encoder in training.")
+    dropout: float = Field(0.05, ge=0, lt=1, description="Dropout of the convolutions in training.")
     steps: int = Field(600, ge=1, description="Optimiser steps at most.")
     batch: int = Field(32, ge=1, description="Trials per step.")
     learning_rate: float = Field(1e-2, gt=0, description="Highest learning rate, cosine decay.")
@@ -205,6 +209,9 @@ class Fit(FieldPredictions, NetworkFit):
             checkpoint=checkpoint,
             key=fit_key(params, observed, seed),
         )
+        words = int(generator(seed, "validation evidence").integers(2**62))
+        found = validation_evidence(network, task.judged, samples=params.samples, seed=words)
+        network.evidence.copy_(found)
         return cls(params, observed.sizes, observed.held_in, seed, network, history, device)
 
     def posterior_of(self, visible: np.ndarray) -> Posterior:
@@ -218,7 +225,9 @@ class Fit(FieldPredictions, NetworkFit):
 
         ``latent`` holds the state (real and imaginary part of each band and site); the decoded
         field is in ``decoded_re`` and ``decoded_im`` (trial, time, band, site), 1. Couplings and
-        readout are those of :func:`driftwave.inference.coupled_results.describe_couplings`.
+        readout are those of :func:`driftwave.inference.coupled_results.describe_couplings`. Waves
+        are a claim only where ``wave_gain`` is above zero: see
+        :mod:`driftwave.inference.coupled_evidence`.
         """
         if self.params.observations == "field":
             return field_results(self, recording)
@@ -233,7 +242,7 @@ class Fit(FieldPredictions, NetworkFit):
 
     def with_field(self, dataset: xr.Dataset, state: np.ndarray, time: np.ndarray) -> xr.Dataset:
         """The Dataset with the decoded field and the couplings beside it."""
-        decoded = field_dataset(self.params, state, time)
+        decoded = field_dataset(self.params, state, time, self.sizes.seen_bins)
         facts = describe_couplings(self.network, self.params)
         extra = decoded.drop_vars("time").merge(facts)
         return dataset.merge(extra).assign_attrs(decoded.attrs, variant=self.params.variant)

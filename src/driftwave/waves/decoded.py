@@ -25,6 +25,8 @@ WINDINGS = 5
 COURSE = 0.5  # s over which surrogates follow the field's power
 SEGMENT = 1.0  # s
 SHIFTS = 200
+# A field's null is drawn for every signal; its mean, shown beside the field's, needs no more.
+MOST_SURROGATES = 39
 
 
 class SiteSignal(NamedTuple):
@@ -114,6 +116,7 @@ def field_statistics(signal: SiteSignal, *, surrogates: int, seed: int) -> xr.Da
     ----------
     signal : SiteSignal
     surrogates : int
+        At most 39 are drawn.
     seed : int
 
     Returns
@@ -128,7 +131,7 @@ def field_statistics(signal: SiteSignal, *, surrogates: int, seed: int) -> xr.Da
     drawn = dask.compute(
         *[
             dask.delayed(null.draw)(generator(seed, "decoded field", signal.name, str(number)))
-            for number in range(surrogates)
+            for number in range(min(surrogates, MOST_SURROGATES))
         ]
     )
     level, rate, net = np.array(drawn, dtype=float).reshape(-1, len(found)).T
