@@ -74,7 +74,7 @@ def report(table: pd.DataFrame) -> str:
         row = dict(zip(KEYS, key, strict=True)) | {"judged": int(np.isfinite(bayes).sum())}
         row |= {rule: share(hits) for rule, hits in zip(RULES, claims(bayes, p), strict=True)}
         row |= {"BF > 1": share(bayes > 0), "p <= .05": share(p <= 0.05)}
-        row["median log BF"] = round(float(np.nanmedian(bayes)), 1)
+        row["median log BF"] = round(float(part["log_bayes_factor"].median()), 1)
         at_edge = (part["frequency"] < 1.02 * edge.band[0]) | (
             part["bandwidth"] > 0.98 * edge.max_bandwidth
         )

@@ -309,7 +309,10 @@ def test_every_part_can_be_changed(given: dict[str, Any], tmp_path: Path) -> Non
         np.testing.assert_allclose(np.abs(complex_field(state.numpy(), 1)), 1.0, rtol=1e-4)
     fitted.save(tmp_path)
     again = module.Fit.load(tmp_path).infer(recording)
-    np.testing.assert_array_equal(again["rate"], result["rate"])
+    for name in ("rate", "prediction_gain", "wave_gain"):
+        np.testing.assert_array_equal(again[name], result[name])
+    own_phases = "free" in given.values() or "dense" in given.values()
+    assert np.isnan(result["wave_gain"]).all() == own_phases
 
 
 def test_missing_positions_are_refused_for_a_spatial_readout_only() -> None:

@@ -139,6 +139,31 @@ def test_gradient_in_coordinates_equals_finite_differences(full):
 
 
 @pytest.mark.parametrize("full", [False, True])
+def test_noise_far_from_the_start_is_out_of_reach(full):
+    """There a likelihood is a difference of numbers so large that its sign is chance."""
+    model = make_model(full=full)
+    observations, _ = observe(model, 300, full=full, missing=False)
+    coordinates = Coordinates(model, observations.moments(model), BOUNDS)
+    channels = len(model.noise)
+    for factor, out in ((1, False), (900, False), (1 / 900, False), (1100, True), (1e-4, True)):
+        wanted = np.ones(channels)
+        wanted[0] = factor
+        place = np.zeros(len(coordinates.boxes()))
+        scale = np.broadcast_to(coordinates.noise_scale, channels)
+        if full:
+            noise = np.zeros((channels, channels))
+            np.fill_diagonal(noise, np.log(wanted) / scale)
+            place[-channels * (channels + 1) // 2 :] = noise[np.tril_indices(channels)]
+        else:
+            place[-channels:] = np.log(wanted) / scale
+        variance = coordinates.model_at(place).noise
+        change = np.linalg.det(variance) / np.linalg.det(model.noise) if full else None
+        ratio = change if full else variance[0] / model.noise[0]
+        assert ratio == pytest.approx(factor**2, rel=1e-6)
+        assert coordinates.beyond(place) == out
+
+
+@pytest.mark.parametrize("full", [False, True])
 def test_em_with_missing_data_never_lowers_the_likelihood(full):
     truth = make_model(full=full)
     observations, _ = observe(truth, 3000, full=full, missing=True, fresh=(0, 1000))

@@ -98,6 +98,25 @@ def test_without_standard_errors_there_are_no_intervals_and_no_groups(result):
     assert result["group"].values.tolist() == [0, 1]
 
 
+def test_loadings_that_are_not_identified_have_no_intervals(recording):
+    """A fit whose information is singular gives NaN as standard errors."""
+    plane = phase_of("planar", POSITION, frequency=12, speed=150, direction=50)
+    latents = _latents(f12=plane, f25=plane)
+    both = ("oscillator", "electrode")
+    size = np.full(latents["loading_phase"].shape, 0.2)
+    size[1] = np.nan
+    latents = latents.assign(
+        loading_re_sd=(both, size),
+        loading_im_sd=(both, size),
+        frequency_sd=("oscillator", [0.1, np.nan]),
+    )
+    found = analyse(recording, latents, PARAMS, seed=0)
+    for name in ("direction", "speed"):
+        for end in ("low", "high"):
+            assert np.isfinite(found[f"{name}_{end}"].values).tolist() == [True, False]
+    assert np.isfinite(found["direction"].values).all()
+
+
 def test_standard_errors_give_intervals_and_groups(recording):
     """The plane's direction has a standard error of 0.2 / (1.1 |k| sqrt(sum x^2)), 2.8 degrees."""
     centre = (1.3, 1.7)

@@ -173,25 +173,32 @@ def draw(result: xr.Dataset) -> Figure:
         _factors(axes[1], result, rows)
         axes[0].set_yticks(rows, result["label"].values)
         axes[0].set_ylim(max(rows) + 0.7, -0.7)
-        for place, text in headings:
-            axes[0].text(
-                0.07, place, text, ha="left", va="center", weight="bold", fontsize=7,
-                transform=axes[0].get_yaxis_transform(),
-            )  # fmt: skip
+        for place, *texts in headings:
+            for ax, text in zip(axes, texts, strict=True):
+                ax.text(
+                    0.07, place, text, va="center", weight="bold", fontsize=7,
+                    transform=ax.get_yaxis_transform(),
+                ).set_in_layout(False)  # fmt: skip
         for ax in axes:
             ax.tick_params(axis="y", length=0)
     return figure
 
 
-def _rows(result: xr.Dataset) -> tuple[list[int], list[tuple[int, str]]]:
-    """Row of each condition, and row and text of each heading."""
+def _rows(result: xr.Dataset) -> tuple[list[int], list[tuple[int, str, str]]]:
+    """Row of each condition; of each group its row, heading and count of false claims."""
     rows: list[int] = []
-    headings: list[tuple[int, str]] = []
+    headings: list[tuple[int, str, str]] = []
     before, row = None, 0
-    for background, noise in zip(result["background"].values, result["noise"].values, strict=True):
-        if (background, noise) != before:
-            headings.append((row, f"background: {background}; {noise} 1/f noise"))
-            before, row = (background, noise), row + 1
+    groups = [
+        f"{b}, {n} noise"
+        for b, n in zip(result["background"].values, result["noise"].values, strict=True)
+    ]
+    for group in groups:
+        if group != before:
+            still = (np.array(groups) == group) & (result["kind"].values != "wave")
+            hits = result["log_bayes_factor"].values[still] > STRONG
+            headings.append((row, group, f"{hits.sum()} of {hits.size} without a wave above ln 20"))
+            before, row = group, row + 1
         rows.append(row)
         row += 1
     return rows, headings

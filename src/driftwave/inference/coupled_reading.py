@@ -89,7 +89,6 @@ class SiteReading(nn.Module):
             self.basis = nn.Parameter(basis.clone())
         else:
             self.register_buffer("basis", basis)
-        # Steps of an optimiser of one size should suit the gain of a fit that starts near it.
         self.weight = nn.Parameter(torch.view_as_real(start.to(torch.complex64)).contiguous())
 
     def forward(self, found: Tensor) -> Tensor:

@@ -18,6 +18,8 @@ from driftwave.inference.oscillator_model import Bounds, Oscillators
 from driftwave.progress import Progress
 
 TOO_FAR = 1e12
+# A step may change the noise's standard deviation by this factor at most.
+MOST = 1e3
 
 
 class Coordinates:
@@ -78,6 +80,13 @@ class Coordinates:
         triangle[self.lower] = scaled * np.sqrt(2)
         np.fill_diagonal(triangle, np.exp(np.diag(triangle) / np.sqrt(2)))
         return triangle
+
+    def beyond(self, place: np.ndarray) -> bool:
+        """Whether noise is so far from the start's that a likelihood would be all rounding."""
+        logarithm = np.split(place, self._edges)[-1] * self.noise_scale
+        if self.full:
+            logarithm = logarithm[self.lower[0] == self.lower[1]]
+        return bool(np.abs(logarithm).max() > np.log(MOST))
 
     def model_at(self, place: np.ndarray) -> Oscillators:
         """The model at coordinates (coordinate,)."""
@@ -164,6 +173,9 @@ def finish(
     best: list[tuple[Oscillators, Moments]] = [(model, moments)]
 
     def loss(place: np.ndarray) -> tuple[float, np.ndarray]:
+        turn_back = TOO_FAR * (1 + place @ place), 2 * TOO_FAR * place
+        if coordinates.beyond(place):
+            return turn_back
         # A line search may try parameters at which numbers overflow; it then turns back.
         with np.errstate(all="ignore"):
             try:
@@ -173,7 +185,7 @@ def finish(
             except (np.linalg.LinAlgError, ValueError):
                 slope = np.full(len(place), np.nan)
         if not (np.isfinite(slope).all() and np.isfinite(found.fitted)):
-            return TOO_FAR * (1 + place @ place), 2 * TOO_FAR * place
+            return turn_back
         if found.fitted > best[0][1].fitted:
             best[0] = at, found
         return -(found.fitted - moments.fitted), -slope

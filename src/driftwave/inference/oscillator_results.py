@@ -229,12 +229,15 @@ def summarise(
     rate: float,
     candidates: Candidates | None,
 ) -> Summary:
-    """Fix the gauge, take standard errors and lead everything back to microvolt."""
+    """Lead everything back to microvolt, fix the gauge there and take standard errors."""
     standard, scale = fix_gauge(finished.model), prepared.scale
     moments = observations.moments(standard)
     counts, patterns = observations.counts, observations.segments.patterns
-    errors = standard_errors(standard, counts, patterns)
     twice = scale**2 if standard.noise.ndim == 1 else np.outer(scale, scale)
+    # Phases weighted by standardised amplitudes would depend on the electrodes' noise.
+    model = fix_gauge(
+        replace(standard, loading=standard.loading * scale[:, None], noise=standard.noise * twice)
+    )
     # Densities are per microvolt: standardising multiplies them by the scales.
     logarithm = np.log(scale)
     shift = float(counts @ patterns @ logarithm)
@@ -261,14 +264,8 @@ def summarise(
         "validation_seconds": (len(prepared.data) - prepared.fitted) / rate,
     }
     return Summary(
-        model=replace(
-            standard, loading=standard.loading * scale[:, None], noise=standard.noise * twice
-        ),
-        errors=replace(
-            errors,
-            loading=errors.loading * scale[:, None],
-            covariance=errors.covariance * scale[:, None, None] * scale,
-        ),
+        model=model,
+        errors=standard_errors(model, counts, patterns),
         shares=variance_shares(standard, moments, prepared, rate),
         curves={
             "train_loss": trained.train_loss + shift / values,

@@ -102,12 +102,7 @@ class Params(BaseModel):
         "thinning", description="How spikes are hidden from the encoder in training."
     )
     hidden_share: float = Field(0.3, gt=0, lt=1, description="Share of the spikes hidden.")
-    kl_weight: float = Field(
-        1.0,
-        ge=0,
-        description="Weight of the KL, nats per trial. Well below 1 the innovations cost little "
-        "and leave the couplings idle.",
-    )
+    kl_weight: float = Field(0.1, ge=0, description="Weight of the KL, nats per trial.")
     kl_warmup: float = Field(
         0.3, ge=0, le=1, description="Share of all steps over which the KL weight grows from 0."
     )
@@ -116,10 +111,10 @@ class Params(BaseModel):
     batch: int = Field(32, ge=1, description="Trials per step.")
     learning_rate: float = Field(1e-2, gt=0, description="Highest learning rate, cosine decay.")
     weight_decay: float = Field(
-        1e-3, ge=0, description="Weight decay of what the encoder reads; none on the dynamics."
+        1e-3, ge=0, description="Weight decay of the convolutions and of what a dense fit reads."
     )
     patience: int = Field(
-        15, ge=1, description="Epochs without a better validation loss before training stops."
+        10, ge=1, description="Epochs without a better validation loss before training stops."
     )
     samples: int = Field(16, ge=1, description="Posterior samples averaged at inference.")
     window: float = Field(1.0, gt=0, description="Of a field alone: length of its windows, s.")

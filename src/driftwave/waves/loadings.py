@@ -235,7 +235,7 @@ def _bounds(
 ) -> dict[str, float]:
     """Ends of the intervals of what the pattern has; NaN for the rest or without errors."""
     row = {f"{name}_{end}": np.nan for name in BOUNDED for end in ("low", "high")}
-    if errors is None:
+    if errors is None or not np.isfinite([errors.real, errors.imaginary]).all():
         return row
     turning = verdict.name.startswith(("radial", "rotating"))
     fitted = verdict.parameters[verdict.name].copy()
