@@ -250,6 +250,8 @@ def wave_facts(recording: xr.DataTree, found: xr.Dataset, fit: Any, case: str) -
         "coupling x": float(found["coupling"][0, :2].mean()),
         "prediction gain": float(found["prediction_gain"]),
         "wave gain": float(found["wave_gain"][0]),
+        "prediction gain sd": float(found["prediction_gain_sd"]),
+        "wave gain sd": float(found["wave_gain_sd"][0]),
         "kappa": np.round(kappa, 2).astype(str).tolist(),
         "noise": float(found["noise"][0]) if "noise" in found else 0.0,
         "readout_width": float(found["readout_width"][0]) if "readout_width" in found else 0.0,

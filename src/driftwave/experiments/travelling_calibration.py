@@ -51,7 +51,7 @@ class Params(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    sets: int = Field(6, ge=1, description="Fields of each condition.")
+    sets: int = Field(5, ge=1, description="Fields of each condition.")
     duration: float = Field(60.0, ge=20, description="Length of a field, s.")
     side: int = Field(10, ge=4, description="Electrodes along a side of the square array.")
     kinds: tuple[Kind, ...] = Field(
@@ -190,7 +190,7 @@ def _rows(result: xr.Dataset) -> tuple[list[int], list[tuple[int, str, str]]]:
     headings: list[tuple[int, str, str]] = []
     before, row = None, 0
     groups = [
-        f"{b}, {n} noise"
+        f"fit: {b}; noise: {n}"
         for b, n in zip(result["background"].values, result["noise"].values, strict=True)
     ]
     for group in groups:

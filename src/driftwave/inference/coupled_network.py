@@ -68,7 +68,7 @@ class CoupledNetwork(SequentialVAE):
 
     Attributes
     ----------
-    evidence : Tensor (1 + band,)
+    evidence : Tensor (1 + band, 2)
         What :mod:`driftwave.inference.coupled_evidence` found on the validation trials; NaN before.
     """
 
@@ -107,7 +107,7 @@ class CoupledNetwork(SequentialVAE):
         width = dynamics.width
         self.shared = site_inputs.inputs
         self.own = site_inputs.total - self.shared
-        self.register_buffer("evidence", torch.full((1 + dynamics.bands,), math.nan))
+        self.register_buffer("evidence", torch.full((1 + dynamics.bands, 2), math.nan))
         self.demodulator = Demodulator(angle, sizes.bins)
         del self.start
         self.start_reading = start_reading

@@ -113,7 +113,8 @@ def describe_couplings(network: CoupledNetwork, params: Resolved) -> xr.Dataset:
         site follows its neighbour in that direction; ``directed_lag`` and ``common_lag`` (band,
         axis) of :func:`split_lag`; ``noise`` (band) of each real part and second;
         ``prediction_gain`` and ``wave_gain`` (band) of
-        :mod:`driftwave.inference.coupled_evidence`; of a spatial readout ``readout_width`` (band)
+        :mod:`driftwave.inference.coupled_evidence`, with standard errors ``prediction_gain_sd``
+        and ``wave_gain_sd``; of a spatial readout ``readout_width`` (band)
         mm and ``gain`` (band, channel), ``preferred_phase`` (band, channel) rad where it is free.
     """
     dynamics, lattice = network.dynamics, lattice_of(params)
@@ -136,8 +137,9 @@ def describe_couplings(network: CoupledNetwork, params: Resolved) -> xr.Dataset:
         dataset[name] = (("band", "axis"), part, {"units": "rad"})
     unit = {"units": "bits/spike" if params.observations != "field" else "1"}
     evidence = network.evidence.double().cpu().numpy()
-    dataset["prediction_gain"] = ((), evidence[0], unit)
-    dataset["wave_gain"] = ("band", evidence[1:], unit)
+    for column, suffix in enumerate(("", "_sd")):
+        dataset[f"prediction_gain{suffix}"] = ((), evidence[0, column], unit)
+        dataset[f"wave_gain{suffix}"] = ("band", evidence[1:, column], unit)
     noise = network.input_map.log_noise if network.inputs else None
     if noise is not None:
         spread = noise.detach().double().exp().cpu().numpy() / np.sqrt(params.bin_width)

@@ -205,7 +205,7 @@ class Fit(FieldPredictions, NetworkFit):
             key=fit_key(params, observed, seed),
         )
         words = int(generator(seed, "validation evidence").integers(2**62))
-        found = validation_evidence(network, task.judged, samples=params.samples, seed=words)
+        found = validation_evidence(network, observed, samples=params.samples, seed=words)
         network.evidence.copy_(found)
         return cls(params, observed.sizes, observed.held_in, seed, network, history, device)
 
@@ -221,7 +221,8 @@ class Fit(FieldPredictions, NetworkFit):
         ``latent`` holds the state (real and imaginary part of each band and site); the decoded
         field is in ``decoded_re`` and ``decoded_im`` (trial, time, band, site), 1. Couplings and
         readout are those of :func:`driftwave.inference.coupled_results.describe_couplings`. Waves
-        are a claim only where ``wave_gain`` is above zero: see
+        are a claim only where ``prediction_gain`` and ``wave_gain`` are above twice their errors:
+        see
         :mod:`driftwave.inference.coupled_evidence`.
         """
         if self.params.observations == "field":
