@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 
 from conftest import FIELD_WAVE, make_field_recording, make_recording
+from driftwave.figures.decoded_waves import draw
 from driftwave.waves.decoded import SiteSignal, compare_fields, field_statistics
 from driftwave.waves.decoded_sources import gives_field
 from driftwave.waves.electrodes import place
@@ -148,6 +149,25 @@ def test_the_stage_reads_a_decoded_ring_beside_its_units() -> None:
     assert share.sel(signal="recorded") > 0.8
     assert (found["p_winding"] == pytest.approx(0.05)).all()
     assert all(found[name].attrs.get("units") for name in found.data_vars)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "wave", "expected"), [(0.2, 0.05, True), (-0.01, 0.05, False), (0.2, 0.0, False)]
+)
+def test_waves_are_claimed_only_where_unseen_units_bear_them_out(
+    prediction: float, wave: float, expected: bool
+) -> None:
+    recording = make_recording(units=6, held_out=0, bins=40, trials=10)
+    latents = lattice_latents(recording, 1).assign(
+        prediction_gain=((), prediction, {"units": "bits/spike"}),
+        prediction_gain_sd=((), 0.01, {"units": "bits/spike"}),
+        wave_gain=("band", [wave], {"units": "bits/spike"}),
+        wave_gain_sd=("band", [0.01], {"units": "bits/spike"}),
+    )
+    found = analyse(recording, latents, Params(surrogates=19), seed=0)
+    assert bool(found["supported"].item()) is expected
+    title = draw(None, {"waves": found}).get_suptitle()
+    assert ("is supported" in title) is expected
 
 
 def test_the_stage_reads_the_field_of_oscillators_beside_the_recorded_one() -> None:

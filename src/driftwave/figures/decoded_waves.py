@@ -64,6 +64,8 @@ def draw(recording: xr.DataTree | None, results: dict[str, xr.Dataset]) -> Figur
             _levels(figure.add_subplot(grid[row, -2]), one, signals)
             _singularities(figure.add_subplot(grid[row, -1]), one, signals, ring)
             figure.axes[-columns].set_ylabel(_row_label(waves, row), labelpad=18 if not ring else 4)
+        if "supported" in bands:
+            figure.suptitle("\n".join(_claim(bands.isel(band=row)) for row in range(rows)))
     return figure
 
 
@@ -72,6 +74,18 @@ def _row_label(waves: xr.Dataset, row: int) -> str:
         return f"{float(np.atleast_1d(waves['frequency'].values)[row]):.1f} Hz"
     low, high = waves.attrs.get("field_band", (np.nan, np.nan))
     return f"{low:.1f}-{high:.1f} Hz"
+
+
+def _claim(one: xr.Dataset) -> str:
+    """What units that the model did not see say of a band's lags."""
+    gain, error = float(one["wave_gain"]), float(one["wave_gain_sd"])
+    if not np.isfinite(gain):
+        return f"{float(one['frequency']):.1f} Hz: units have no places on the lattice, not judged"
+    words = f"{float(one['frequency']):.1f} Hz: lags are worth {gain:.3f} ± {error:.3f} "
+    words += f"{one['wave_gain'].attrs.get('units', '')} on unseen units"
+    if bool(one["supported"]):
+        return f"{words}: the wave is supported"
+    return f"{words}: NOT supported, read as no wave"
 
 
 def _title(one: xr.Dataset, name: str) -> str:

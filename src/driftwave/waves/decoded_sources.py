@@ -116,7 +116,10 @@ def of_lattice(
     Returns
     -------
     Dataset
-        As :func:`driftwave.waves.decoded.compare_fields`, over the dim ``band``.
+        As :func:`driftwave.waves.decoded.compare_fields`, over the dim ``band``; and where the
+        model gives evidence from units it does not see (``prediction_gain``, ``wave_gain`` and
+        their errors), that evidence and ``supported`` (band): whether both are above twice their
+        errors, without which a decoded field's waves are no claim about the recording.
     """
     topology = str(latents.attrs.get("topology", "lattice"))
     position = np.stack([latents["site_x"].values, latents["site_y"].values], 1)
@@ -137,6 +140,7 @@ def of_lattice(
             signals.append(SiteSignal("truth", truth[0], 1 / step, truth[1]))
         tables.append(compare_fields(signals, surrogates=surrogates, seed=seed))
     result = xr.concat(tables, dim="band").assign_coords(frequency=latents["frequency"])
+    result = result.merge(_evidence(latents))
     return result.assign_attrs(
         source=str(latents.attrs.get("model", "latents")),
         session=str(recording.attrs.get("session", "recording")),
@@ -145,6 +149,18 @@ def of_lattice(
         null="zero-lag cross-spectrum surrogates",
         surrogates=surrogates,
     )
+
+
+def _evidence(latents: xr.Dataset) -> xr.Dataset:
+    """What unseen units say of the decoded field, and whether it supports its waves."""
+    names = ["prediction_gain", "wave_gain"]
+    names += [f"{name}_sd" for name in names]
+    if not set(names) <= set(latents):
+        return xr.Dataset()
+    found = latents[names].load()
+    enough = [found[name] > 2 * found[f"{name}_sd"] for name in names[:2]]
+    supported = (enough[0] & enough[1]).transpose("band")
+    return found.drop_vars(found.coords).assign(supported=("band", supported.values))
 
 
 def _sites(position: np.ndarray, topology: str) -> Sites:
