@@ -151,6 +151,39 @@ def test_the_stage_reads_a_decoded_ring_beside_its_units() -> None:
     assert all(found[name].attrs.get("units") for name in found.data_vars)
 
 
+def test_windows_of_a_field_are_compared_with_it_at_their_own_times() -> None:
+    recording = make_field_recording(seconds=20, side=5)
+    field = recording["field"].to_dataset()
+    begin, bins, rate = float(field["time"][0]), 100, 125.0
+    start = begin + np.arange(20.0)
+    time = np.arange(bins) / rate
+    angle = np.deg2rad(FIELD_WAVE["direction"])
+    hertz = FIELD_WAVE["frequency"]
+    k = 2 * np.pi * hertz / FIELD_WAVE["speed"]
+    place = 0.8 * np.array([(i, j) for j in range(3) for i in range(3)], float)
+    lag = place @ (k * np.array([np.cos(angle), np.sin(angle)]))
+    phase = 2 * np.pi * hertz * (start[:, None, None] + time[:, None]) - lag
+    dims = ("trial", "time", "band", "site")
+    latents = xr.Dataset(
+        {
+            "decoded_re": (dims, np.cos(phase)[:, :, None], {"units": "1"}),
+            "decoded_im": (dims, np.sin(phase)[:, :, None], {"units": "1"}),
+            "trial_start": ("trial", start, {"units": "s"}),
+        },
+        coords={
+            "time": time,
+            "frequency": ("band", [hertz], {"units": "Hz"}),
+            "site_x": ("site", place[:, 0]),
+            "site_y": ("site", place[:, 1]),
+        },
+        attrs={"topology": "lattice"},
+    )
+    found = analyse(recording, latents, Params(surrogates=19), seed=0)
+    assert found.attrs["recorded_from"] == "field"
+    assert found["field_direction"].values == pytest.approx(FIELD_WAVE["direction"], abs=3)
+    assert float(found["direction_agreement"].sel(signal="decoded").item()) > 0.95
+
+
 @pytest.mark.parametrize(
     ("prediction", "wave", "expected"), [(0.2, 0.05, True), (-0.01, 0.05, False), (0.2, 0.0, False)]
 )

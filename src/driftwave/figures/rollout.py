@@ -74,7 +74,7 @@ def _rows(
     frequency = float(np.atleast_1d(latents["frequency"].values)[band])
     position = np.stack([latents["site_x"].values, latents["site_y"].values], 1)
     whole = latents.sizes["time"]
-    spikes = "spikes" in recording.children
+    spikes = "trial_start" not in latents
     seen = whole - (forward_bins(recording) if spikes else 0)
     tests = trial_mask(recording, "test") if spikes else np.ones(latents.sizes["trial"], bool)
     trial = int(np.flatnonzero(tests)[0])
@@ -86,7 +86,7 @@ def _rows(
     )
     if recorded is not None:
         rows.insert(0, ("units around each site", recorded[0], position))
-    truth = true_field(recording, chosen, whole, "ring")
+    truth = true_field(recording, chosen, whole, "ring") if spikes else None
     if truth is not None:
         group = recording["truth"].to_dataset()
         places = np.stack([group["site_x"].values, group["site_y"].values], 1)

@@ -99,9 +99,10 @@ def of_lattice(
 ) -> xr.Dataset:
     """The decoded field of coupled oscillators beside what the units near each site do.
 
-    Test trials, bins that the model saw. The recorded field is the sum of the units' standardised
-    counts, weighted by a Gaussian of their distance to a site, filtered within ``width`` Hz of the
-    band's frequency. Of a simulated recording the true field is the third.
+    Of spikes: test trials, bins that the model saw. The recorded field is the sum of the units'
+    standardised counts, weighted by a Gaussian of their distance to a site, filtered within
+    ``width`` Hz of the band's frequency. Of a simulated recording the true field is the third.
+    Of a field alone (latents with ``trial_start``): all windows, beside the electrodes' field.
 
     Parameters
     ----------
@@ -124,18 +125,25 @@ def of_lattice(
     topology = str(latents.attrs.get("topology", "lattice"))
     position = np.stack([latents["site_x"].values, latents["site_y"].values], 1)
     sites = _sites(position, topology)
-    chosen, seen = _chosen(recording, latents)
+    of_field = "trial_start" in latents
+    if of_field:
+        chosen, seen = np.ones(latents.sizes["trial"], bool), latents.sizes["time"]
+    else:
+        chosen, seen = _chosen(recording, latents)
     field = latents["decoded_re"] + 1j * latents["decoded_im"]
     complete = field.transpose("trial", "time", "band", "site").values[chosen, :seen]
     step = np.diff(latents["time"].values[:2]).item()
     tables = []
     for band, frequency in enumerate(np.atleast_1d(latents["frequency"].values)):
-        recorded = units_field(recording, position, float(frequency), width, chosen, seen)
         decoded = [part.T.astype(np.complex64) for part in complete[:, :, band]]
         signals = [SiteSignal("decoded", decoded, 1 / step, sites)]
-        if recorded is not None:
-            signals.insert(0, SiteSignal("recorded", recorded, 1 / step, sites))
-        truth = true_field(recording, chosen, seen, topology)
+        if of_field:
+            signals = _from_field(recording, latents, signals[0], float(frequency), width)
+        else:
+            recorded = units_field(recording, position, float(frequency), width, chosen, seen)
+            if recorded is not None:
+                signals.insert(0, SiteSignal("recorded", recorded, 1 / step, sites))
+        truth = None if of_field else true_field(recording, chosen, seen, topology)
         if truth is not None:
             signals.append(SiteSignal("truth", truth[0], 1 / step, truth[1]))
         tables.append(compare_fields(signals, surrogates=surrogates, seed=seed))
@@ -145,10 +153,36 @@ def of_lattice(
         source=str(latents.attrs.get("model", "latents")),
         session=str(recording.attrs.get("session", "recording")),
         field_topology="ring" if topology == "ring" else "plane",
-        recorded_from="spikes",
+        recorded_from="field" if of_field else "spikes",
         null="zero-lag cross-spectrum surrogates",
         surrogates=surrogates,
     )
+
+
+def _from_field(
+    recording: xr.DataTree, latents: xr.Dataset, decoded: SiteSignal, frequency: float, width: float
+) -> list[SiteSignal]:
+    """The recorded field at its electrodes and the decoded one, in the windows of the model."""
+    dataset = recording["field"].to_dataset()
+    low = max(LOWEST, frequency - width)
+    reader = open_field(
+        recording, dataset, band=(low, frequency + width), frame_rate=0.999 * decoded.rate
+    )
+    begin = (latents["trial_start"].values - float(dataset["time"][0])) * reader.rate
+    starts = np.rint(begin).astype(int)
+    whole = [
+        (start, part)
+        for start, part in zip(starts, decoded.stretches, strict=True)
+        if start >= 0 and start + part.shape[1] <= reader.frames
+    ]
+    recorded = [
+        reader.signal(int(start), int(start) + part.shape[1]).astype(np.complex64)
+        for start, part in whole
+    ]
+    return [
+        SiteSignal("recorded", recorded, reader.rate, PlaneSites(reader.electrodes)),
+        decoded._replace(stretches=[part for _, part in whole]),
+    ]
 
 
 def _evidence(latents: xr.Dataset) -> xr.Dataset:
