@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from driftwave.errors import DriftwaveError, InputError
+from driftwave.errors import DriftwaveError
 from driftwave.inference.data import SpikeArrays
+from driftwave.inference.em_checkpoint import EmState, load_state, save_state
 from driftwave.inference.oscillator_counts_em import Observed, em_iterations
 from driftwave.inference.oscillator_counts_model import CountsModel
 from driftwave.inference.oscillator_model import Bounds
 from driftwave.inference.readout import poisson_cost
 from driftwave.inference.selection import View
 from driftwave.progress import Progress
-from driftwave.store import atomic_path
 
 CHECK_EVERY = 5
 # A look counts as better if it gains this much, nats per spike.
@@ -145,38 +144,17 @@ class Run:
 
     def save(self, path: Path, key: str) -> None:
         """Write the whole state, atomically."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        arrays: dict[str, Any] = {f"model_{n}": value for n, value in self.model.arrays().items()}
-        arrays |= {f"best_{name}": value for name, value in self.best.arrays().items()}
-        arrays |= {name: np.array(getattr(self, name)) for name in ("train_loss", "valid_loss")}
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, key=np.array(key), **arrays)
+        model, best = self.model.arrays(), self.best.arrays()
+        save_state(path, key, EmState(model, best, self.train_loss, self.valid_loss))
 
     @classmethod
     def resume(cls, path: Path, key: str) -> Run | None:
         """The state saved there, if it is of this very fit."""
-        if not path.exists():
+        state = load_state(path, key)
+        if state is None:
             return None
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = dict(file)
-        except Exception as error:  # zip and numpy raise many kinds on damaged files
-            raise InputError(
-                file=path,
-                field="checkpoint",
-                found=f"an unreadable file ({type(error).__name__})",
-                expected="a checkpoint written by driftwave",
-                fix="Delete it to start the fit afresh",
-            ) from error
-        if str(arrays["key"]) != key:
-            return None
-        model, best = (
-            CountsModel.from_arrays(
-                {n.removeprefix(p): v for n, v in arrays.items() if n.startswith(p)}
-            )
-            for p in ("model_", "best_")
-        )
-        return cls(model, best, arrays["train_loss"].tolist(), arrays["valid_loss"].tolist())
+        model, best = (CountsModel.from_arrays(dict(part)) for part in (state.model, state.best))
+        return cls(model, best, state.train_loss, state.valid_loss)
 
 
 def run_em(

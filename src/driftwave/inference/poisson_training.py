@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from driftwave.errors import DriftwaveError, InputError
+from driftwave.errors import DriftwaveError
 from driftwave.inference.data import SpikeArrays
+from driftwave.inference.em_checkpoint import EmState, load_state, save_state
 from driftwave.inference.poisson_em import PoissonLds, em_iterations, woken
 from driftwave.inference.readout import poisson_cost
 from driftwave.inference.selection import View
 from driftwave.progress import Progress
-from driftwave.store import atomic_path
 
 
 @dataclass(frozen=True)
@@ -99,43 +98,17 @@ class EmRun:
 
     def save(self, path: Path, key: str) -> None:
         """Write the whole state, atomically."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        arrays: dict[str, Any] = {f"model_{n}": value for n, value in self.model.arrays().items()}
-        arrays |= {f"best_{name}": value for name, value in self.best.arrays().items()}
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez(
-                file,
-                key=np.array(key),
-                train_loss=np.array(self.train_loss),
-                valid_loss=np.array(self.valid_loss),
-                **arrays,
-            )
+        model, best = self.model.arrays(), self.best.arrays()
+        save_state(path, key, EmState(model, best, self.train_loss, self.valid_loss))
 
     @classmethod
     def resume(cls, path: Path, key: str) -> EmRun | None:
         """The state saved there, if it is of this very fit."""
-        if not path.exists():
+        state = load_state(path, key)
+        if state is None:
             return None
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = dict(file)
-        except Exception as error:  # zip and numpy raise many kinds on damaged files
-            raise InputError(
-                file=path,
-                field="checkpoint",
-                found=f"an unreadable file ({type(error).__name__})",
-                expected="a checkpoint written by driftwave",
-                fix="Delete it to start the fit afresh",
-            ) from error
-        if str(arrays["key"]) != key:
-            return None
-        model, best = (
-            PoissonLds.from_arrays(
-                {n.removeprefix(p): v for n, v in arrays.items() if n.startswith(p)}
-            )
-            for p in ("model_", "best_")
-        )
-        return cls(model, best, arrays["train_loss"].tolist(), arrays["valid_loss"].tolist())
+        model, best = (PoissonLds.from_arrays(dict(part)) for part in (state.model, state.best))
+        return cls(model, best, state.train_loss, state.valid_loss)
 
 
 def run_em(
