@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from driftwave.figures.inputs import need_result
-from driftwave.figures.style import COLOURS, CYCLIC, STYLE
+from driftwave.figures.style import COLOURS, CYCLIC, NULL, STYLE
 from driftwave.figures.waves import class_label, significant
 
 STAGE = "waves"
@@ -20,6 +20,7 @@ EACH = True
 WAVES = "field loadings"
 
 EXAMPLES = 4
+LEVEL = 0.05  # of a loading's p, above which its pattern is marked in grey
 PHASES = 6
 COLUMNS = 4
 
@@ -171,19 +172,19 @@ def _map(axes: Axes, position: np.ndarray, phase: np.ndarray, size: float) -> No
         side.set_visible(False)
 
 
-def _mark(axes: Axes, one: xr.Dataset, position: np.ndarray) -> None:
+def _mark(axes: Axes, one: xr.Dataset, position: np.ndarray, colour: str = COLOURS[7]) -> None:
     """Arrow along a planar wave; a dot at the centre of the others, if it lies on the map."""
     low, high = position.min(axis=0), position.max(axis=0)
     if np.isfinite(float(one["direction"])):
         angle = np.deg2rad(float(one["direction"]))
         step = 0.35 * (high - low).max() * np.array([np.cos(angle), np.sin(angle)])
         middle = (low + high) / 2
-        arrow = {"arrowstyle": "-|>", "color": COLOURS[7], "lw": 1.8, "mutation_scale": 9}
+        arrow = {"arrowstyle": "-|>", "color": colour, "lw": 1.8, "mutation_scale": 9}
         axes.annotate("", xy=middle + step, xytext=middle - step, arrowprops=arrow)
     elif np.isfinite(float(one["centre_x"])):
         centre = np.array([float(one["centre_x"]), float(one["centre_y"])])
         if ((centre >= low) & (centre <= high)).all():
-            axes.plot(*centre, "o", mfc=COLOURS[7], mec="black", ms=4.5)
+            axes.plot(*centre, "o", mfc=colour, mec="black", ms=4.5)
 
 
 def _colour_bar(figure: Figure, axes: np.ndarray) -> None:
@@ -208,7 +209,7 @@ def _loadings(waves: xr.Dataset) -> Figure:
             continue
         one = waves.isel(oscillator=number)
         _map(axis, position, one["event_phase"].values, size)
-        _mark(axis, one, position)
+        _mark(axis, one, position, COLOURS[7] if float(one["p"]) <= LEVEL else NULL)
         axis.set_title(_words(one), fontsize=7)
     _colour_bar(figure, axes)
     return figure
