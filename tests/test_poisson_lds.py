@@ -24,7 +24,7 @@ from driftwave.inference.linear_dynamics import (
     stable,
 )
 from driftwave.inference.poisson_em import PoissonLds, em_iterations, in_standard_coordinates
-from driftwave.inference.poisson_training import EmRun
+from driftwave.inference.poisson_training import LdsRun
 from driftwave.inference.selection import leave_units_out
 from driftwave.inference.subspace import identify, log_rate_covariances
 from driftwave.models import poisson_lds
@@ -394,20 +394,20 @@ def test_an_interrupted_fit_ends_as_if_undisturbed(
 def test_a_damaged_or_foreign_checkpoint(tmp_path: Path) -> None:
     model = planted()
     path = tmp_path / "run.npz"
-    EmRun(model, model, [1.0], [2.0]).save(path, "mine")
-    again = EmRun.resume(path, "mine")
+    LdsRun(model, model, [1.0], [2.0]).save(path, "mine")
+    again = LdsRun.resume(path, "mine")
     assert again is not None
     np.testing.assert_array_equal(again.best.loadings.weights, model.loadings.weights)
     assert again.valid_loss == [2.0]
-    assert EmRun.resume(path, "other") is None
+    assert LdsRun.resume(path, "other") is None
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(InputError, match="unreadable"):
-        EmRun.resume(path, "mine")
+        LdsRun.resume(path, "mine")
 
 
 def test_divergence_is_said_and_patience_counts_two_looks() -> None:
     model = planted()
-    run = EmRun(model, model, [], [])
+    run = LdsRun(model, model, [], [])
     with pytest.raises(DriftwaveError, match="diverged at look 1"):
         run.judge(model, 0.5, np.nan)
     other = planted(seed=4)

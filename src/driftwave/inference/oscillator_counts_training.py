@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from driftwave.errors import DriftwaveError
 from driftwave.inference.data import SpikeArrays
-from driftwave.inference.em_checkpoint import EmState, load_state, save_state
+from driftwave.inference.em_run import EmRun
 from driftwave.inference.oscillator_counts_em import Observed, em_iterations
 from driftwave.inference.oscillator_counts_model import CountsModel
 from driftwave.inference.oscillator_model import Bounds
@@ -92,47 +91,12 @@ class Schedule:
         return -(-self.iterations // CHECK_EVERY)
 
 
-@dataclass
-class Run:
-    """State and outcome of one EM run.
+class Run(EmRun[CountsModel]):
+    """One EM run."""
 
-    Attributes
-    ----------
-    model, best : CountsModel
-        After the last look, and with the least validation cost.
-    train_loss, valid_loss : list of float
-        At each look, minus the log-likelihood and the cost of units left out, nats per entry.
-    """
-
-    model: CountsModel
-    best: CountsModel
-    train_loss: list[float]
-    valid_loss: list[float]
-
-    @property
-    def cost(self) -> float:
-        """Least validation cost."""
-        return min(self.valid_loss)
-
-    def judge(self, model: CountsModel, train_loss: float, valid_loss: float) -> None:
-        """Take note of one look.
-
-        Raises
-        ------
-        DriftwaveError
-            If a loss is not finite.
-        """
-        if not np.isfinite([train_loss, valid_loss]).all():
-            raise DriftwaveError(
-                f"EM of the oscillators diverged at look {len(self.valid_loss) + 1} (training "
-                f"loss {train_loss}, validation loss {valid_loss}); lower oscillators or "
-                "slow_factors in the model's params."
-            )
-        self.model = model
-        self.train_loss.append(train_loss)
-        self.valid_loss.append(valid_loss)
-        if valid_loss <= self.cost:
-            self.best = model
+    MODEL = CountsModel
+    WHAT = "oscillators"
+    FIX = "lower oscillators or slow_factors"
 
     def settled(self, patience: int, least_gain: float) -> bool:
         """Whether the last ``patience`` iterations gained nothing to speak of."""
@@ -141,20 +105,6 @@ class Run:
         if loss.size <= looks:
             return False
         return bool(loss[-looks:].min() > loss[:-looks].min() - least_gain)
-
-    def save(self, path: Path, key: str) -> None:
-        """Write the whole state, atomically."""
-        model, best = self.model.arrays(), self.best.arrays()
-        save_state(path, key, EmState(model, best, self.train_loss, self.valid_loss))
-
-    @classmethod
-    def resume(cls, path: Path, key: str) -> Run | None:
-        """The state saved there, if it is of this very fit."""
-        state = load_state(path, key)
-        if state is None:
-            return None
-        model, best = (CountsModel.from_arrays(dict(part)) for part in (state.model, state.best))
-        return cls(model, best, state.train_loss, state.valid_loss)
 
 
 def run_em(

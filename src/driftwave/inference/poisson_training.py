@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from driftwave.errors import DriftwaveError
 from driftwave.inference.data import SpikeArrays
-from driftwave.inference.em_checkpoint import EmState, load_state, save_state
+from driftwave.inference.em_run import EmRun
 from driftwave.inference.poisson_em import PoissonLds, em_iterations, woken
 from driftwave.inference.readout import poisson_cost
 from driftwave.inference.selection import View
@@ -42,51 +41,12 @@ class EmSchedule:
         return -(-self.iterations // self.check_every)
 
 
-@dataclass
-class EmRun:
-    """State and outcome of one EM run.
+class LdsRun(EmRun[PoissonLds]):
+    """One EM run."""
 
-    Attributes
-    ----------
-    model : PoissonLds
-        After the last look.
-    best : PoissonLds
-        With the least validation cost.
-    train_loss : list of float
-        At each look, minus the Laplace approximation of the log-likelihood, nats per entry.
-    valid_loss : list of float
-        At each look, cost of units left out of inference, nats per entry.
-    """
-
-    model: PoissonLds
-    best: PoissonLds
-    train_loss: list[float]
-    valid_loss: list[float]
-
-    @property
-    def cost(self) -> float:
-        """Least validation cost."""
-        return min(self.valid_loss)
-
-    def judge(self, model: PoissonLds, train_loss: float, valid_loss: float) -> None:
-        """Take note of one look.
-
-        Raises
-        ------
-        DriftwaveError
-            If a loss is not finite.
-        """
-        if not np.isfinite([train_loss, valid_loss]).all():
-            raise DriftwaveError(
-                f"EM of the Poisson linear dynamical system diverged at look "
-                f"{len(self.valid_loss) + 1} (training loss {train_loss}, validation loss "
-                f"{valid_loss}); raise penalty or lower latents in the model's params."
-            )
-        self.model = model
-        self.train_loss.append(train_loss)
-        self.valid_loss.append(valid_loss)
-        if valid_loss <= self.cost:
-            self.best = model
+    MODEL = PoissonLds
+    WHAT = "Poisson linear dynamical system"
+    FIX = "raise penalty or lower latents"
 
     def settled(self, least_gain: float) -> bool:
         """Whether neither of the last two looks gained so much on the best before it."""
@@ -95,20 +55,6 @@ class EmRun:
             return False
         best_before = np.minimum.accumulate(loss)[-3:-1]
         return bool((best_before - loss[-2:] < least_gain).all())
-
-    def save(self, path: Path, key: str) -> None:
-        """Write the whole state, atomically."""
-        model, best = self.model.arrays(), self.best.arrays()
-        save_state(path, key, EmState(model, best, self.train_loss, self.valid_loss))
-
-    @classmethod
-    def resume(cls, path: Path, key: str) -> EmRun | None:
-        """The state saved there, if it is of this very fit."""
-        state = load_state(path, key)
-        if state is None:
-            return None
-        model, best = (PoissonLds.from_arrays(dict(part)) for part in (state.model, state.best))
-        return cls(model, best, state.train_loss, state.valid_loss)
 
 
 def run_em(
@@ -121,7 +67,7 @@ def run_em(
     *,
     checkpoint: Path | None,
     key: str,
-) -> EmRun:
+) -> LdsRun:
     """EM from ``start`` until validation no longer gains.
 
     Parameters
@@ -139,9 +85,9 @@ def run_em(
     key : str
     """
     counts = arrays.counts[trials]
-    run = EmRun.resume(checkpoint, key) if checkpoint else None
+    run = LdsRun.resume(checkpoint, key) if checkpoint else None
     if run is None:
-        run = EmRun(woken(start, counts), start, [], [])
+        run = LdsRun(woken(start, counts), start, [], [])
     least_gain = schedule.tolerance * max(float(arrays.counts[arrays.valid].mean()), 1e-6)
     if run.valid_loss:
         bar.step(len(run.valid_loss))

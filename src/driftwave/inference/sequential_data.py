@@ -10,10 +10,10 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from driftwave.errors import InputError
 from driftwave.inference.data import SpikeArrays, spike_arrays
+from driftwave.inference.field_bins import field_in_bins
 from driftwave.inference.spike_network import Sizes, input_law, log_mean_count
-from driftwave.recording import forward_bins, require, trial_mask
+from driftwave.recording import trial_mask
 
 ObservationKind = Literal["spikes", "field", "both"]
 
@@ -114,32 +114,35 @@ class Observed:
 def observe(recording: xr.DataTree, kind: ObservationKind, needed_by: str) -> Observed:
     """Trials of a recording with spikes, as a sequential VAE takes them.
 
-    The field of a bin is the mean over its samples, of the good electrodes only; it is NaN where
-    all of them are missing or the recorded field does not reach.
+    The field is that of :func:`driftwave.inference.field_bins.field_in_bins`, of the good
+    electrodes only; in seen bins it is made from the seen part of each trial alone.
 
     Raises
     ------
     InputError
-        As :func:`driftwave.inference.data.spike_arrays`; no field where one is asked for; fewer
-        samples than bins; an electrode that is constant or missing in all training trials.
+        As :func:`driftwave.inference.data.spike_arrays` and
+        :func:`driftwave.inference.field_bins.field_in_bins`.
     """
     if kind == "spikes":
         arrays = spike_arrays(recording, needed_by)
         return _observed(arrays, arrays.counts, None)
-    values = field_of_trials(recording, needed_by)
+    found = field_in_bins(recording, needed_by)
+    seen, good = found.visible.shape[1], found.good
+    values = np.concatenate([found.visible, found.values[:, seen:]], 1)[..., good]
+    field = values, found.offset[good], found.scale[good]
     if kind == "both":
         arrays = spike_arrays(recording, needed_by)
-        return _observed(arrays, arrays.counts, standardised(recording, values, arrays.train))
+        return _observed(arrays, arrays.counts, field)
     frame = SpikeArrays(
         counts=np.zeros((*values.shape[:2], 0), np.float32),
         held_in=np.zeros(0, bool),
-        seen_bins=values.shape[1] - forward_bins(recording),
+        seen_bins=seen,
         train=trial_mask(recording, "train"),
         valid=trial_mask(recording, "valid"),
         test=trial_mask(recording, "test"),
-        bin_width=float(recording["spikes"].attrs["bin_width"]),
+        bin_width=found.bin_width,
     )
-    return _observed(frame, None, standardised(recording, values, frame.train))
+    return _observed(frame, None, field)
 
 
 def _observed(
@@ -149,74 +152,3 @@ def _observed(
     masks = frame.train, frame.valid, frame.test
     held_in = frame.held_in
     return Observed(counts, values, held_in, frame.seen_bins, *masks, frame.bin_width, mean, sd)
-
-
-def field_of_trials(recording: xr.DataTree, needed_by: str) -> np.ndarray:
-    """Mean field (trial, bin, good electrode), microvolt float32, in the bins of the spikes.
-
-    Raises
-    ------
-    InputError
-        Without spikes (which give trials and bins) or field; fewer samples than bins.
-    """
-    spikes = require(recording, "spikes", needed_by)
-    field = require(recording, "field", needed_by)
-    width = float(spikes.attrs["bin_width"])
-    clock, rate = field["lfp"]["time"].values, float(field.attrs["sampling_rate"])
-    if rate * width < 1 - 1e-6:
-        raise InputError(
-            file=str(recording.attrs["session"]),
-            field="field/lfp",
-            found=f"{rate:.4g} samples/s for bins of {1e3 * width:.4g} ms",
-            expected="at least one sample per bin",
-            fix="Take wider bins in the layout",
-        )
-    good = np.flatnonzero(field["good"].values)
-    bins = spikes.sizes["time"]
-    out = np.full((spikes.sizes["trial"], bins, len(good)), np.nan, np.float32)
-    for trial, start in enumerate(spikes["trial_start"].values):
-        # Half a sample earlier, or rounding would decide to which bin a sample on an edge belongs.
-        edges = start + np.arange(bins + 1) * width - 0.5 / rate
-        cut = np.searchsorted(clock, edges)
-        samples = np.asarray(field["lfp"][cut[0] : cut[-1]].values, float)[:, good]
-        out[trial] = _binned(samples, cut - cut[0])
-    return out
-
-
-def _binned(samples: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Mean of what is there (bin, electrode) of samples (time, electrode) between edges."""
-    there = np.isfinite(samples)
-    total, count = (
-        np.concatenate([np.zeros((1, samples.shape[1])), part.cumsum(0)])
-        for part in (np.where(there, samples, 0.0), there.astype(float))
-    )
-    number = np.diff(count[edges], axis=0)
-    return np.where(number > 0, np.diff(total[edges], axis=0) / np.maximum(number, 1), np.nan)
-
-
-def standardised(
-    recording: xr.DataTree, values: np.ndarray, train: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Field (trial, bin, electrode) standardised by the training trials, their mean and sd.
-
-    Raises
-    ------
-    InputError
-        If an electrode is constant or missing in all training trials.
-    """
-    seen = values[train].reshape(-1, values.shape[2]).astype(float)
-    there = np.isfinite(seen)
-    count = np.maximum(there.sum(0), 1)
-    mean = np.where(there, seen, 0.0).sum(0) / count
-    sd = np.sqrt((np.where(there, seen - mean, 0.0) ** 2).sum(0) / count)
-    flat = sd <= 1e-6 * np.maximum(1.0, np.abs(mean))
-    if flat.any():
-        raise InputError(
-            file=str(recording.attrs["session"]),
-            field="field/lfp",
-            found=f"{int(flat.sum())} of {flat.size} good electrodes constant or missing in all "
-            f"training trials, the first number {int(np.argmax(flat))}",
-            expected="electrodes that vary",
-            fix="Mark them as bad in the layout",
-        )
-    return ((values - mean) / sd).astype(np.float32), mean, sd

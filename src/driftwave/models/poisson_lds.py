@@ -23,7 +23,7 @@ from driftwave.inference.poisson_em import (
     first_guess,
     in_standard_coordinates,
 )
-from driftwave.inference.poisson_training import EmRun, EmSchedule, fit_key, run_em
+from driftwave.inference.poisson_training import EmSchedule, LdsRun, fit_key, run_em
 from driftwave.inference.selection import leave_units_out, numbers_of_latents, some_trials
 from driftwave.progress import Progress
 
@@ -174,10 +174,10 @@ def fit(
     schedule = EmSchedule(params.iterations, params.check_every, params.tolerance, params.penalty)
     key = fit_key(arrays, params.model_dump_json(), seed) if checkpoint else ""
     candidates = numbers_of_latents(arrays, params.latents)
-    tried: dict[int, EmRun] = {}
+    tried: dict[int, LdsRun] = {}
     with Progress(schedule.looks * (len(candidates) + 1), progress) as bar:
 
-        def run(start: PoissonLds, trials: np.ndarray, name: str) -> EmRun:
+        def run(start: PoissonLds, trials: np.ndarray, name: str) -> LdsRun:
             path = checkpoint / f"{name}.npz" if checkpoint else None
             return run_em(start, arrays, trials, views, schedule, bar, checkpoint=path, key=key)
 
