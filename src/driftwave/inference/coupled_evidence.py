@@ -121,7 +121,9 @@ def validation_evidence(
             one, still = (_score(network, part, means, view) for part in kept)
             gains.append(one - still if one_phase else one * math.nan)
         by_trial = torch.stack(gains)
-        spread = by_trial.std(1) * math.sqrt(by_trial.shape[1])
+        trials = by_trial.shape[1]
+        # One trial tells nothing of its error.
+        spread = by_trial.std(1) * math.sqrt(trials) if trials > 1 else by_trial[:, 0] * math.nan
         return torch.stack([by_trial.sum(1), spread], 1).float().cpu()
 
 
