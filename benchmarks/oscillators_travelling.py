@@ -33,10 +33,10 @@ from driftwave.experiments.travelling_calibration import (
     judged,
 )
 from driftwave.ingest.simulate._noise import root, spatial_covariance
+from driftwave.latent_waves.loading_intervals import LoadingErrors, wave_intervals
 from driftwave.models import oscillators
-from driftwave.waves.electrodes import place
-from driftwave.waves.loading_intervals import LoadingErrors, wave_intervals
-from driftwave.waves.patterns import patterns_of
+from driftwave.phase.electrodes import place
+from driftwave.wave_events.patterns import patterns_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 

@@ -14,8 +14,8 @@ import argparse
 import numpy as np
 
 from driftwave.inference.oscillator_field_fit import fit_field
+from driftwave.latent_waves.loadings import analyse_loadings
 from driftwave.models.oscillators import Params
-from driftwave.waves.loadings import analyse_loadings
 from oscillators import DIRECTION, SPEED, as_recording, simulate
 
 

@@ -44,10 +44,10 @@ from driftwave.inference.spike_network import input_law, log_mean_count, sizes_o
 from driftwave.ingest.file import open_nwb
 from driftwave.ingest.nwb import read_recording
 from driftwave.ingest.simulate import travelling_pulses
+from driftwave.latent_waves.ring_pulses import analyse_rings
 from driftwave.models import wave_rnn
 from driftwave.recording import trial_mask
 from driftwave.scores.bits_per_spike import expected_bits_per_spike
-from driftwave.waves.ring_pulses import analyse_rings
 
 LAYOUTS = Path(__file__).resolve().parents[1] / "config" / "layouts"
 BIN, FORWARD = 0.02, 0.4

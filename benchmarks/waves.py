@@ -56,8 +56,8 @@ def write_field(path: Path, minutes: float) -> None:
 
 
 def _reader(path: Path):
+    from driftwave.phase.frames import open_field
     from driftwave.store import open_tree
-    from driftwave.waves.frames import open_field
 
     tree = open_tree(path)
     return open_field(tree, tree["field"].to_dataset(), band=BAND, frame_rate=None)
@@ -81,7 +81,7 @@ def ours_generalized_phase(path: Path) -> None:
 
 def ours_frames(path: Path) -> None:
     """The above, gradient, PGD, direction, speed, fluxes and cross-spectrum."""
-    from driftwave.waves.frames import read_frames
+    from driftwave.phase.frames import read_frames
 
     read_frames(_reader(path), chunk=60, generalized=True, keep_phase=False)
 

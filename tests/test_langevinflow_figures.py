@@ -27,7 +27,7 @@ from driftwave.figures import latents as latent_figure
 from driftwave.inference.langevin_modes import describe
 from driftwave.inference.langevin_networks import Driftwave
 from driftwave.inference.spike_network import Sizes
-from driftwave.waves.lattice import analyse_lattice
+from driftwave.latent_waves.lattice import analyse_lattice
 from driftwave.workflow_plan import Plan
 from network_cases import SMALL_DRIFTWAVE
 

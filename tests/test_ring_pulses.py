@@ -8,7 +8,7 @@ import xarray as xr
 
 from conftest import make_recording
 from driftwave.errors import InputError
-from driftwave.waves.ring_pulses import (
+from driftwave.latent_waves.ring_pulses import (
     RingSignal,
     analyse_rings,
     directed_power,

@@ -14,9 +14,9 @@ from conftest import make_recording
 from driftwave.compute import blas_threads
 from driftwave.inference.data import spike_arrays
 from driftwave.inference.spike_network import input_law, log_mean_count, sizes_of
+from driftwave.latent_waves.ring_pulses import analyse_rings, on_rings
 from driftwave.models import wave_rnn
 from driftwave.models.wave_rnn import Fit, Params, entry_sites
-from driftwave.waves.ring_pulses import analyse_rings, on_rings
 from network_cases import assert_same_fit, killed_and_resumed
 
 SMALL = Params(channels=2, sites=8, inputs=3, hidden=12, steps=32, samples=3)

@@ -8,11 +8,11 @@ import xarray as xr
 
 from conftest import FIELD_WAVE, make_field_recording, make_recording
 from driftwave.figures.decoded_waves import draw
-from driftwave.waves.decoded import SiteSignal, compare_fields, field_statistics
-from driftwave.waves.decoded_sources import gives_field
-from driftwave.waves.electrodes import place
+from driftwave.latent_waves.decoded import SiteSignal, compare_fields, field_statistics
+from driftwave.latent_waves.decoded_sources import gives_field
+from driftwave.latent_waves.site_statistics import PlaneSites, RingSites
+from driftwave.phase.electrodes import place
 from driftwave.waves.phase_gradient import Params, analyse
-from driftwave.waves.site_statistics import PlaneSites, RingSites
 
 RATE = 100.0
 FREQUENCY = 8.0

@@ -8,17 +8,17 @@ import xarray as xr
 
 from driftwave.errors import InputError
 from driftwave.figures import wave_field, waves
-from driftwave.store import open_dataset, verify_store, write_tree
-from driftwave.waves.directionality import directionality_of
-from driftwave.waves.electrodes import place
-from driftwave.waves.frames import open_field, read_frames
-from driftwave.waves.phase_gradient import Params, analyse
-from driftwave.waves.surrogates import (
+from driftwave.nulls.surrogates import (
     CrossSpectrum,
     benjamini_hochberg,
     surrogate,
     zero_lag_factors,
 )
+from driftwave.phase.directionality import directionality_of
+from driftwave.phase.electrodes import place
+from driftwave.phase.frames import open_field, read_frames
+from driftwave.store import open_dataset, verify_store, write_tree
+from driftwave.waves.phase_gradient import Params, analyse
 from waves_cases import grid, noise, phase_of, recording_of
 
 RATE = 250.0

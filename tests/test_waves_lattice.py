@@ -8,7 +8,12 @@ import xarray as xr
 
 from conftest import make_recording
 from driftwave.errors import InputError
-from driftwave.waves.lattice import analyse_lattice, chain_flow, shifted_sites, weighted_median
+from driftwave.latent_waves.lattice import (
+    analyse_lattice,
+    chain_flow,
+    shifted_sites,
+    weighted_median,
+)
 from driftwave.waves.phase_gradient import Params, analyse
 
 WIDTH, FREQUENCY = 0.02, 4.0

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from driftwave.waves.electrodes import place
-from driftwave.waves.loading_errors import noise_of, standard_errors
-from driftwave.waves.loading_intervals import LoadingErrors, wave_intervals
-from driftwave.waves.patterns import patterns_of
+from driftwave.latent_waves.loading_errors import noise_of, standard_errors
+from driftwave.latent_waves.loading_intervals import LoadingErrors, wave_intervals
+from driftwave.phase.electrodes import place
+from driftwave.wave_events.patterns import patterns_of
 from waves_cases import grid, phase_of
 
 POSITION = grid(8, 8)

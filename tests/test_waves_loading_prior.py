@@ -7,9 +7,9 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import multivariate_normal
 
-from driftwave.waves import loading_prior
-from driftwave.waves.loading_errors import cycle_covariance, independent_samples
-from driftwave.waves.loading_prior import (
+from driftwave.latent_waves import loading_prior
+from driftwave.latent_waves.loading_errors import cycle_covariance, independent_samples
+from driftwave.latent_waves.loading_prior import (
     LoadingPrior,
     matern,
     predict_loading,

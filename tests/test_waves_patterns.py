@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from driftwave.waves.electrodes import place
-from driftwave.waves.events import plane_interval, snapshots
-from driftwave.waves.filters import analytic
-from driftwave.waves.patterns import (
+from driftwave.phase.electrodes import place
+from driftwave.phase.filters import analytic
+from driftwave.wave_events.events import plane_interval, snapshots
+from driftwave.wave_events.patterns import (
     charge,
     circular_linear,
     classify,
@@ -16,7 +16,7 @@ from driftwave.waves.patterns import (
     radial_phase,
     rotating_phase,
 )
-from driftwave.waves.plane import fit_plane, plane_phase
+from driftwave.wave_events.plane import fit_plane, plane_phase
 from waves_cases import PITCH, grid, noise, phase_of
 
 RATE = 250.0

@@ -7,10 +7,10 @@ import pytest
 from scipy import signal
 from scipy.interpolate import PchipInterpolator
 
-from driftwave.waves.electrodes import place
-from driftwave.waves.filters import analytic, design, extend, settling
-from driftwave.waves.generalized_phase import generalized_phase
-from driftwave.waves.gradient import (
+from driftwave.phase.electrodes import place
+from driftwave.phase.filters import analytic, design, extend, settling
+from driftwave.phase.generalized_phase import generalized_phase
+from driftwave.phase.gradient import (
     GridGradient,
     LocalPlanes,
     directionality,

@@ -22,8 +22,8 @@ from driftwave.experiments._chance import binomial_interval
 from driftwave.experiments._travelling_fields import Condition, conditions, planted
 from driftwave.figures.style import COLOURS, NULL, STYLE, TRUTH, new_figure
 from driftwave.inference.oscillator_field_fit import fit_field
+from driftwave.latent_waves.loadings import analyse_loadings
 from driftwave.models import oscillators
-from driftwave.waves.loadings import analyse_loadings
 
 QUICK = {
     "sets": 1,

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from driftwave.errors import InputError
 from driftwave.figures.inputs import need_recording, need_result
 from driftwave.figures.style import CYCLIC, STYLE
+from driftwave.latent_waves.decoded_sources import gives_field, true_field, units_field
 from driftwave.recording import forward_bins, trial_mask
-from driftwave.waves.decoded_sources import gives_field, true_field, units_field
 
 STAGE = "models"
 RESULTS = "latents"

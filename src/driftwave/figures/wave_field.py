@@ -134,7 +134,7 @@ def _course(
     moments = middle + np.arange(PHASES) / PHASES / float(one["frequency"])
     if recording is None or "field" not in recording.children:
         return moments, None
-    from driftwave.waves.frames import open_field
+    from driftwave.phase.frames import open_field
 
     band = tuple(float(edge) for edge in waves.attrs["band"])
     dataset = recording["field"].to_dataset()

@@ -17,17 +17,11 @@ import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from driftwave.compute import generator
-from driftwave.recording import require
-from driftwave.waves.decoded_sources import gives_field, of_lattice, of_oscillators
-from driftwave.waves.delays import delay_plane
-from driftwave.waves.directionality import FAMILIES
-from driftwave.waves.frames import FieldReader, Frames, open_field, read_frames
-from driftwave.waves.lattice import analyse_lattice, on_lattice
-from driftwave.waves.loadings import analyse_loadings
-from driftwave.waves.matching import match_truth
-from driftwave.waves.ring_pulses import analyse_rings, on_rings
-from driftwave.waves.spans import SpanFinder
-from driftwave.waves.surrogates import (
+from driftwave.latent_waves.decoded_sources import gives_field, of_lattice, of_oscillators
+from driftwave.latent_waves.lattice import analyse_lattice, on_lattice
+from driftwave.latent_waves.loadings import analyse_loadings
+from driftwave.latent_waves.ring_pulses import analyse_rings, on_rings
+from driftwave.nulls.surrogates import (
     Draw,
     Null,
     Scale,
@@ -35,7 +29,13 @@ from driftwave.waves.surrogates import (
     power_course,
     zero_lag_factors,
 )
-from driftwave.waves.table import delay_table, dense_table, event_table
+from driftwave.phase.directionality import FAMILIES
+from driftwave.phase.frames import FieldReader, Frames, open_field, read_frames
+from driftwave.recording import require
+from driftwave.wave_events.delays import delay_plane
+from driftwave.wave_events.matching import match_truth
+from driftwave.wave_events.spans import SpanFinder
+from driftwave.wave_events.table import delay_table, dense_table, event_table
 
 PAPER = "Rubino et al. 2006; Davis et al. 2020"
 SCALING = 19
@@ -122,10 +122,10 @@ def analyse(
     Dataset
         For a field: dims ``event`` (the table), ``time`` (dense measures), ``frame`` and
         ``family`` (statistic, threshold, null), ``electrode``; for latents: dim ``oscillator`` and
-        the statistics of :func:`driftwave.waves.decoded.compare_fields` over ``signal``, those
-        alone for a decoded field, or ``channel`` as
-        :func:`driftwave.waves.lattice.analyse_lattice` and
-        :func:`driftwave.waves.ring_pulses.analyse_rings` say.
+        the statistics of :func:`driftwave.latent_waves.decoded.compare_fields` over ``signal``,
+        those alone for a decoded field, or ``channel`` as
+        :func:`driftwave.latent_waves.lattice.analyse_lattice` and
+        :func:`driftwave.latent_waves.ring_pulses.analyse_rings` say.
 
     Raises
     ------

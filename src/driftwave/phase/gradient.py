@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from driftwave.waves.electrodes import Electrodes
+from driftwave.phase.electrodes import Electrodes
 
 NEIGHBOURS = 6
 

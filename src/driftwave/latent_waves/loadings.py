@@ -8,13 +8,13 @@ import xarray as xr
 from driftwave.compute import generator
 from driftwave.errors import InputError
 from driftwave.inference.oscillator_subspace import groups_of
-from driftwave.waves.electrodes import Electrodes, good_electrodes, place
-from driftwave.waves.frames import FieldReader, open_field, read_frames
-from driftwave.waves.loading_errors import noise_of, standard_errors
-from driftwave.waves.loading_intervals import BOUNDED, LoadingErrors, wave_intervals
-from driftwave.waves.loading_null import near, null_table
-from driftwave.waves.loading_travel import travelling_table
-from driftwave.waves.patterns import (
+from driftwave.latent_waves.loading_errors import noise_of, standard_errors
+from driftwave.latent_waves.loading_intervals import BOUNDED, LoadingErrors, wave_intervals
+from driftwave.latent_waves.loading_null import near, null_table
+from driftwave.latent_waves.loading_travel import travelling_table
+from driftwave.phase.electrodes import Electrodes, good_electrodes, place
+from driftwave.phase.frames import FieldReader, open_field, read_frames
+from driftwave.wave_events.patterns import (
     CLASSES,
     Patterns,
     Verdict,
@@ -58,9 +58,9 @@ def analyse_loadings(
     - ``pgd``, the power-weighted PGD of the leading eigenvector.
 
     Where the latents have standard errors, ``direction_low`` and ``direction_high`` and their like
-    are 95 % intervals (:mod:`driftwave.waves.loading_intervals`). ``log_bayes_factor`` compares a
-    travelling with a standing pattern (:mod:`driftwave.waves.loading_travel`). Oscillators of the
-    same ``group`` have one frequency and damping: only the subspace of their loadings is
+    are 95 % intervals (:mod:`driftwave.latent_waves.loading_intervals`). ``log_bayes_factor`` compares
+    a travelling with a standing pattern (:mod:`driftwave.latent_waves.loading_travel`). Oscillators
+    of the same ``group`` have one frequency and damping: only the subspace of their loadings is
     identified (:mod:`driftwave.inference.oscillator_subspace`), and their single patterns, this
     table's rows, are one choice of many.
 

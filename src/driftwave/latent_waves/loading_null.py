@@ -7,15 +7,15 @@ import numpy as np
 import xarray as xr
 
 from driftwave.compute import generator
-from driftwave.waves.directionality import Directionality
-from driftwave.waves.frames import FieldReader, Frames
-from driftwave.waves.surrogates import (
+from driftwave.nulls.surrogates import (
     CrossSpectrum,
     benjamini_hochberg,
     power_course,
     stretches,
     zero_lag_factors,
 )
+from driftwave.phase.directionality import Directionality
+from driftwave.phase.frames import FieldReader, Frames
 
 COURSE = 0.5
 

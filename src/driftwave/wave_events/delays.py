@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import signal
 
-from driftwave.waves.frames import FieldReader
+from driftwave.phase.frames import FieldReader
 
 PAPER = "Martinet et al. 2017, Nat Commun 8:14896"
 SEGMENT = 10.0

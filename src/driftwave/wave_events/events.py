@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft, stats
 
-from driftwave.waves.directionality import Directionality
-from driftwave.waves.frames import ALIASED, FieldReader
-from driftwave.waves.patterns import (
+from driftwave.phase.directionality import Directionality
+from driftwave.phase.frames import ALIASED, FieldReader
+from driftwave.wave_events.patterns import (
     CLASSES,
     Patterns,
     Verdict,
@@ -18,8 +18,8 @@ from driftwave.waves.patterns import (
     classify,
     mean_phase,
 )
-from driftwave.waves.plane import plane_phase
-from driftwave.waves.resultant import ascend
+from driftwave.wave_events.plane import plane_phase
+from driftwave.wave_events.resultant import ascend
 
 WINDOW_CYCLES = 8
 MANY_WINDOWS = 24

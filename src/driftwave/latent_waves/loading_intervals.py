@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from driftwave.waves.gradient import wrap
-from driftwave.waves.patterns import Pattern
-from driftwave.waves.resultant import ascend
+from driftwave.phase.gradient import wrap
+from driftwave.wave_events.patterns import Pattern
+from driftwave.wave_events.resultant import ascend
 
 LEVEL = 0.95
 DRAWS = 400

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from driftwave.waves.electrodes import Electrodes
-from driftwave.waves.gradient import wrap
-from driftwave.waves.plane import plane_candidates, plane_phase
-from driftwave.waves.resultant import Theta, ascend, best_of, normalise, objective
+from driftwave.phase.electrodes import Electrodes
+from driftwave.phase.gradient import wrap
+from driftwave.wave_events.plane import plane_candidates, plane_phase
+from driftwave.wave_events.resultant import Theta, ascend, best_of, normalise, objective
 
 CLASSES = ("synchronous", "planar", "radial_out", "radial_in", "rotating_ccw", "rotating_cw")
 FOLDS = 6

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from driftwave.waves.resultant import ascend, best_of, normalise
+from driftwave.wave_events.resultant import ascend, best_of, normalise
 
 DIRECTIONS = 24
 

@@ -17,8 +17,8 @@ import numpy as np
 from scipy import fft, signal
 from scipy.ndimage import uniform_filter1d
 
-from driftwave.waves.directionality import FAMILIES, Directionality, Fluxes, join
-from driftwave.waves.spans import Span, SpanFinder
+from driftwave.phase.directionality import FAMILIES, Directionality, Fluxes, join
+from driftwave.wave_events.spans import Span, SpanFinder
 
 REGULARISER = 1e-6
 NEGLIGIBLE = 1e-7

@@ -37,8 +37,8 @@ import xarray as xr
 
 from driftwave.compute import generator
 from driftwave.errors import InputError
+from driftwave.nulls.surrogates import zero_lag_factors
 from driftwave.recording import forward_bins, trial_mask
-from driftwave.waves.surrogates import zero_lag_factors
 
 NEEDED = ("part", "channel", "site")
 NULLS = ("shifted", "zero_lag", "order")

@@ -10,13 +10,13 @@ import numpy as np
 import xarray as xr
 
 from driftwave.compute import generator
-from driftwave.waves.delays import DelayPlane
-from driftwave.waves.directionality import Directionality
-from driftwave.waves.events import NUMBERS, Estimate, estimate_group
-from driftwave.waves.frames import FieldReader, Frames
-from driftwave.waves.patterns import CLASSES, patterns_of
-from driftwave.waves.spans import Span
-from driftwave.waves.surrogates import Null, benjamini_hochberg
+from driftwave.nulls.surrogates import Null, benjamini_hochberg
+from driftwave.phase.directionality import Directionality
+from driftwave.phase.frames import FieldReader, Frames
+from driftwave.wave_events.delays import DelayPlane
+from driftwave.wave_events.events import NUMBERS, Estimate, estimate_group
+from driftwave.wave_events.patterns import CLASSES, patterns_of
+from driftwave.wave_events.spans import Span
 
 UNITS = {
     "direction": "degree",

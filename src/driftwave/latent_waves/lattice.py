@@ -3,7 +3,7 @@
 The lattice is the model's own: nothing ties a site to a place in the brain. What is asked is
 whether neighbouring sites lead and lag one another steadily. A chain is one channel.
 
-Directionality is that of :mod:`driftwave.waves.directionality` in one dimension: with weights
+Directionality is that of :mod:`driftwave.phase.directionality` in one dimension: with weights
 a^2 = product of the amplitudes of two neighbours and g their wrapped phase difference (rad/site),
 
     P = sum_n a_n^2 (-g_n) / sqrt(sum_n a_n^2  sum_n a_n^2 g_n^2),
@@ -21,9 +21,9 @@ import xarray as xr
 
 from driftwave.compute import generator
 from driftwave.errors import InputError
+from driftwave.nulls.surrogates import benjamini_hochberg
+from driftwave.phase.gradient import wrap
 from driftwave.recording import forward_bins, trial_mask
-from driftwave.waves.gradient import wrap
-from driftwave.waves.surrogates import benjamini_hochberg
 
 NEEDED = ("part", "channel", "site")
 

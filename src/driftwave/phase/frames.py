@@ -10,12 +10,12 @@ import numpy as np
 import xarray as xr
 
 from driftwave.errors import InputError
-from driftwave.waves.directionality import Directionality, Fluxes, directionality_of, join
-from driftwave.waves.electrodes import Electrodes, good_electrodes
-from driftwave.waves.filters import analytic, extend, settling
-from driftwave.waves.generalized_phase import generalized_phase
-from driftwave.waves.gradient import directionality, frequency, order_parameter
-from driftwave.waves.surrogates import CrossSpectrum
+from driftwave.nulls.surrogates import CrossSpectrum
+from driftwave.phase.directionality import Directionality, Fluxes, directionality_of, join
+from driftwave.phase.electrodes import Electrodes, good_electrodes
+from driftwave.phase.filters import analytic, extend, settling
+from driftwave.phase.generalized_phase import generalized_phase
+from driftwave.phase.gradient import directionality, frequency, order_parameter
 
 # Generalized phase looks ahead three times the longest reversal, beyond what the filter needs.
 GAP_MARGIN = 0.5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from driftwave.waves.loading_intervals import LoadingErrors
+from driftwave.latent_waves.loading_intervals import LoadingErrors
 
 FLOOR = 1e-2
 

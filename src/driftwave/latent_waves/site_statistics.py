@@ -1,7 +1,7 @@
 """Frame by frame: how a complex field at sites travels, in the plane or around a ring.
 
 In the plane the mean phase gradient and its power-weighted directionality are those of
-:mod:`driftwave.waves.directionality`. A phase singularity is a Delaunay triangle around which the
+:mod:`driftwave.phase.directionality`. A phase singularity is a Delaunay triangle around which the
 phase winds once, confirmed where it winds the same way around all triangles that share a corner
 with it: the winding of single triangles is not specific to rotations (pure noise is full of them).
 
@@ -20,9 +20,9 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.spatial import Delaunay
 
-from driftwave.waves.directionality import Directionality, directionality_of
-from driftwave.waves.electrodes import Electrodes
-from driftwave.waves.gradient import wrap
+from driftwave.phase.directionality import Directionality, directionality_of
+from driftwave.phase.electrodes import Electrodes
+from driftwave.phase.gradient import wrap
 
 FLAT = 0.05  # a triangle lower than this share of its longest side has no inside to speak of
 

@@ -1,4 +1,4 @@
-"""Where the fields come from that :mod:`driftwave.waves.decoded` compares."""
+"""Where the fields come from that :mod:`driftwave.latent_waves.decoded` compares."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import xarray as xr
 from scipy import signal as filters
 
 from driftwave.errors import InputError
+from driftwave.latent_waves.decoded import SiteSignal, compare_fields
+from driftwave.latent_waves.site_statistics import PlaneSites, RingSites, Sites
+from driftwave.phase.electrodes import place
+from driftwave.phase.filters import analytic, settling
+from driftwave.phase.frames import open_field
 from driftwave.recording import forward_bins, trial_mask
-from driftwave.waves.decoded import SiteSignal, compare_fields
-from driftwave.waves.electrodes import place
-from driftwave.waves.filters import analytic, settling
-from driftwave.waves.frames import open_field
-from driftwave.waves.site_statistics import PlaneSites, RingSites, Sites
 
 PIECES, PIECE_SECONDS = 12, 10.0
 LOWEST = 0.5
@@ -117,8 +117,8 @@ def of_lattice(
     Returns
     -------
     Dataset
-        As :func:`driftwave.waves.decoded.compare_fields`, over the dim ``band``; and where the
-        model gives evidence from units it does not see (``prediction_gain``, ``wave_gain`` and
+        As :func:`driftwave.latent_waves.decoded.compare_fields`, over the dim ``band``; and where
+        the model gives evidence from units it does not see (``prediction_gain``, ``wave_gain`` and
         their errors), that evidence and ``supported`` (band): whether both are above twice their
         errors, without which a decoded field's waves are no claim about the recording.
     """

@@ -3,8 +3,8 @@
 The decoded field is that of an oscillator model at the electrodes, sum over k of c_k z_k(t), or the
 complex field of a lattice of coupled oscillators at its sites. The recorded one is the recording's
 own field, band-passed, or where it has none the spike counts of units near each site. Both are read
-frame by frame in the same way (:mod:`driftwave.waves.site_statistics`), each against zero-lag
-surrogates of itself.
+frame by frame in the same way (:mod:`driftwave.latent_waves.site_statistics`), each against
+zero-lag surrogates of itself.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 import xarray as xr
 
 from driftwave.compute import generator
-from driftwave.waves.site_statistics import SiteFrames, Sites, join_frames
-from driftwave.waves.surrogates import CrossSpectrum, power_course, stretches, zero_lag_factors
+from driftwave.latent_waves.site_statistics import SiteFrames, Sites, join_frames
+from driftwave.nulls.surrogates import CrossSpectrum, power_course, stretches, zero_lag_factors
 
 DIRECTIONS = 24
 LEVELS = 20

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from driftwave.waves.electrodes import Electrodes
-from driftwave.waves.loading_errors import cycle_covariance, independent_samples
-from driftwave.waves.loading_prior import travelling_evidence
+from driftwave.latent_waves.loading_errors import cycle_covariance, independent_samples
+from driftwave.latent_waves.loading_prior import travelling_evidence
+from driftwave.phase.electrodes import Electrodes
 
 UNITS = {
     "log_bayes_factor": ("nats", "log Bayes factor of travelling against standing"),
@@ -38,8 +38,8 @@ def travelling_table(
 
     A field of several standing patterns without any lag gives loadings that mix them with complex
     weights by chance: their error covariance is that of
-    :func:`driftwave.waves.loading_errors.cycle_covariance`. An oscillator broader than the band
-    analysed takes its loading from elsewhere too, of which ``cross`` knows nothing, and is not
+    :func:`driftwave.latent_waves.loading_errors.cycle_covariance`. An oscillator broader than the
+    band analysed takes its loading from elsewhere too, of which ``cross`` knows nothing, and is not
     judged (NaN); such are those that a fit has left at the edge of what it allows.
 
     Parameters

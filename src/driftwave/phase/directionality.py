@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
-from driftwave.waves.electrodes import Electrodes
-from driftwave.waves.gradient import GridGradient, LocalPlanes, gradient_operator
+from driftwave.phase.electrodes import Electrodes
+from driftwave.phase.gradient import GridGradient, LocalPlanes, gradient_operator
 
 FAMILIES = ("planar", "radial", "rotating")
 CENTRES = 5

@@ -1,0 +1,1 @@
+"""Waves in what models find: loadings, decoded fields, lattices, rings."""

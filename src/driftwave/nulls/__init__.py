@@ -1,0 +1,1 @@
+"""What a field without travelling waves looks like: surrogates and p values."""

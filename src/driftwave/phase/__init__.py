@@ -1,0 +1,1 @@
+"""From a field to its phase, and the phase's spatial derivatives."""
