@@ -25,6 +25,7 @@ include: "workflow/rules/search.smk"
 include: "workflow/rules/decoding.smk"
 include: "workflow/rules/manifolds.smk"
 include: "workflow/rules/waves.smk"
+include: "workflow/rules/detectors.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/experiments.smk"
 include: "workflow/rules/report.smk"
@@ -39,7 +40,7 @@ rule all:
 
 
 # A paper's sessions and models are another configuration, so another workflow.
-PAPERS = ("langevinflow", "oscillators")
+PAPERS = ("langevinflow", "oscillators", "waves")
 
 
 for name in PAPERS:

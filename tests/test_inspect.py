@@ -110,8 +110,10 @@ def test_imaging_stored_the_wrong_way_round(tmp_path: Path, turned: bool) -> Non
     row = facts(path)["processing/ophys/Fluorescence/dff"]
     assert ("ROI x time" in row["notes"]) is turned
     assert row["stop"] == "10"
-    with pytest.raises(InputError, match="imaging is not read yet"):
-        first_layout(path)
+    text = first_layout(path)
+    assert "series: processing/ophys/Fluorescence/dff" in text
+    assert "positions: null" in text
+    assert "with pixel_size, mm" in text
 
 
 def test_layout_for_units_and_trials(tmp_path: Path) -> None:
@@ -194,5 +196,6 @@ def test_real_imaging_is_listed(recordings: Path, name: str) -> None:
     assert traces
     turned = ["ROI x time" in row["notes"] for row in traces]
     assert all(turned) if name == "suite2p_calcium" else not any(turned)
-    with pytest.raises(InputError, match="imaging is not read yet"):
-        first_layout(recordings / f"{name}.nwb")
+    imaging = ingested(recordings / f"{name}.nwb")["imaging"]
+    assert imaging["dff"].shape == ((2000, 219) if name == "suite2p_calcium" else (800, 141))
+    assert ("x" in imaging.coords) is (name == "suite2p_calcium")

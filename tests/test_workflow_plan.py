@@ -13,7 +13,8 @@ import yaml
 
 from driftwave.errors import DriftwaveError
 from driftwave.fingerprint import fingerprint
-from driftwave.preflight import checked_plan, parameter_names
+from driftwave.preflight import checked_plan
+from driftwave.registry import parameter_names
 from driftwave.schemas import SCHEMAS, schema_text
 from driftwave.summary import as_html, as_tsv, counted, last_event, summarise
 from driftwave.workflow_figures import FIGURES

@@ -15,6 +15,7 @@ from driftwave.command import PATH
 from driftwave.errors import DriftwaveError
 from driftwave.experiments._commands import COMMANDS as EXPERIMENT_COMMANDS
 from driftwave.search.commands import COMMANDS as SEARCH_COMMANDS
+from driftwave.waves._commands import COMMANDS as WAVES_COMMANDS
 
 _LOG_OPTION = click.option(
     "--log", type=PATH, default=None, help="Also write messages and errors to this file."
@@ -33,7 +34,7 @@ def cli() -> None:
     """From NWB recordings to latent dynamics, decoding, manifolds and travelling waves."""
 
 
-for _command in (*SEARCH_COMMANDS, *EXPERIMENT_COMMANDS):
+for _command in (*SEARCH_COMMANDS, *EXPERIMENT_COMMANDS, *WAVES_COMMANDS):
     cli.add_command(_command)
 
 

@@ -40,6 +40,19 @@ class AnalysisConfig(Strict):
     params: dict[str, Any] = Field(default_factory=dict)
 
 
+class DetectorConfig(Strict):
+    """One further detector of waves in recordings."""
+
+    plugin: Name | None = Field(None, description="Waves plug-in; default the entry's own name.")
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
+class SpikeWavesConfig(Strict):
+    """How spikes are held against the phase of waves."""
+
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
 class SimulationConfig(Strict):
     """One simulated NWB file, written to <results>/simulated/<name>.nwb."""
 
@@ -84,6 +97,11 @@ class Config(Strict):
     decoding: AnalysisConfig = AnalysisConfig(plugin="ridge")
     manifold: AnalysisConfig = AnalysisConfig(plugin="pca")
     waves: AnalysisConfig = AnalysisConfig(plugin="phase_gradient")
+    detectors: dict[Name, DetectorConfig] = Field(
+        default_factory=dict,
+        description="Further detectors of waves in recordings, whose agreement is reported.",
+    )
+    spike_waves: SpikeWavesConfig = SpikeWavesConfig()
     search: dict[Name, SearchConfig] = Field(
         default_factory=dict, description="Model: how its parameters are searched."
     )

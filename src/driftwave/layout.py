@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -146,6 +146,63 @@ class FieldLayout(Strict):
     chunk: float = Field(60.0, gt=0, description="Length of a chunk read at once, s.")
 
 
+class ImagingLayout(Strict):
+    """Traces of ROIs, or a movie whose pixels are taken as sites."""
+
+    series: str = Field(description="Path of the RoiResponseSeries, or of the movie, in the file.")
+    positions: Literal["roi_centroids", "pixels"] | PositionsLayout | None = Field(
+        "roi_centroids",
+        description="roi_centroids of the ROIs' masks, pixels of a movie, columns of the ROI "
+        "table, or null for none.",
+    )
+    pixel_size: float | Literal["file"] | None = Field(
+        None,
+        description="Side of a pixel, mm, or 'file' to trust the imaging plane's grid spacing; "
+        "masks and pixels have no position in mm without it.",
+    )
+    slice_distance: float | None = Field(
+        None, gt=0, description="Distance between imaging planes, mm, for voxel masks."
+    )
+    order: Literal["xy", "yx"] = Field(
+        "xy",
+        description="Order of a movie's or mask image's dims behind the first: xy as NWB asks, yx "
+        "as in files that keep rows of pixels.",
+    )
+    bin_pixels: int = Field(1, ge=1, description="Pixels averaged along x and along y.")
+    good: str | None = Field(
+        None, description="Boolean column of the ROI table, e.g. iscell_0; false marks bad ROIs."
+    )
+    bad_rois: list[int] = Field(default_factory=list, description="ROI ids to mark bad.")
+    neuropil: str | None = Field(
+        None, description="Path of the series of neuropil around each ROI, to be subtracted."
+    )
+    neuropil_factor: float = Field(0.7, ge=0, description="Share of the neuropil subtracted.")
+    baseline: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Quantile of each trace that is its baseline F0, for (F - F0) / F0; default "
+        "as stored.",
+    )
+    max_missing: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="A ROI that misses (NaN) a larger share of its frames is bad.",
+    )
+    unit: str | None = Field(None, description="Unit, where the file's is empty or wrong.")
+    start: float | None = Field(None, description="First time used, s.")
+    stop: float | None = Field(None, description="Last time used, s.")
+    chunk: float = Field(60.0, gt=0, description="Longest chunk read at once, s.")
+
+    @field_validator("pixel_size")
+    @classmethod
+    def _positive(cls, size: float | str | None) -> float | str | None:
+        if isinstance(size, float) and not size > 0:
+            raise ValueError("pixel_size must be above 0 mm")
+        return size
+
+
 class StimulusLayout(Strict):
     """Trial-table columns that describe the stimulus."""
 
@@ -270,6 +327,13 @@ class Layout(Strict):
     behavior: list[BehaviorLayout] = Field(default_factory=list)
     stimulus: StimulusLayout | None = None
     field: FieldLayout | None = None
+    imaging: ImagingLayout | None = None
+    waves: dict[str, Any] | None = Field(
+        None,
+        description="Parameters of wave analyses that suit this recording, e.g. {band: [0.05, "
+        "0.5]}; each analysis takes those it has, and the configuration overrides them. A "
+        "recording of spikes alone is searched for waves only if this is given.",
+    )
     truth: TruthLayout | None = None
     split: SplitLayout = SplitLayout()
     scores: ScoresLayout | None = None
@@ -280,11 +344,24 @@ class Layout(Strict):
             raise ValueError("spikes need either trials or windows to be cut into")
         if self.trials and self.windows:
             raise ValueError("give either trials or windows, not both")
-        if not (self.spikes or self.field):
-            raise ValueError("a layout needs spikes or field")
+        if not (self.spikes or self.field or self.imaging):
+            raise ValueError("a layout needs spikes, field or imaging")
         return self
 
     def groups(self) -> set[str]:
         """Names of the recording groups this layout yields."""
-        names = ("spikes", "field", "behavior", "stimulus", "truth")
+        names = ("spikes", "field", "imaging", "behavior", "stimulus", "truth")
         return {name for name in names if getattr(self, name)}
+
+    def wave_signal(self) -> Literal["field", "imaging", "spikes"] | None:
+        """The signal with positions that waves are looked for in, if the layout names one.
+
+        As :func:`driftwave.phase.signal.wave_signal` chooses.
+        """
+        if self.field and self.field.positions:
+            return "field"
+        if self.imaging and self.imaging.positions:
+            return "imaging"
+        if self.spikes and (self.spikes.positions or (self.field and self.field.positions)):
+            return "spikes"
+        return None

@@ -6,11 +6,8 @@ mistyped name or a deleted file would otherwise leave stale results unnoticed.
 
 from __future__ import annotations
 
-import ast
 import difflib
-import importlib.util
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +80,10 @@ def problems(plan: Plan, file: str | Path = "config") -> Iterator[DriftwaveError
     for stage, (kind, key) in ANALYSES.items():
         analysis = plan.analysis(stage)
         yield from _plugin(file, f"{key}.plugin", kind, analysis.plugin, analysis.params, key)
+    for name, detector in config.detectors.items():
+        key = f"detectors.{name}"
+        field = f"{key}.plugin" if detector.plugin else key
+        yield from _plugin(file, field, "waves", plan.detector_plugin(name), detector.params, key)
     for figure in FIGURES:
         yield from _plugin(file, "figures", "figures", figure, {}, "figures")
     if plan.left_out and not plan.sessions:
@@ -132,7 +133,7 @@ def _parameters(
 ) -> Iterator[InputError]:
     """Parameters that a plug-in does not have."""
     known = registry.plugins(kind)
-    fields = parameter_names(known[name].module) if name in known else None
+    fields = registry.parameter_names(known[name].module) if name in known else None
     for parameter in params:
         if fields is not None and parameter not in fields:
             yield InputError(
@@ -205,6 +206,18 @@ def _session(plan: Plan, session: str, made: Iterable[str]) -> Iterator[Driftwav
                 f"which layout {row.layout!r} yields",
                 fix="Remove the model, or add the group to the layout",
             )
+    plugins = {plan.config.waves.plugin, *map(plan.detector_plugin, plan.config.detectors)}
+    known = registry.plugins("waves")
+    fields = [registry.parameter_names(known[p].module) for p in plugins if p in known]
+    for parameter in layout.waves or {}:
+        if all(names is not None and parameter not in names for names in fields):
+            yield InputError(
+                file=plan.layout_path(session),
+                field=f"waves.{parameter}",
+                found=f"a parameter that none of {sorted(plugins)} has",
+                expected=f"some of {sorted(set().union(*(names or () for names in fields)))}",
+                fix=_suggestion(parameter, set().union(*(names or () for names in fields))),
+            )
     for stage in row.stages or ():
         if stage in ANALYSES and not plan.can(session, stage):
             yield InputError(
@@ -219,31 +232,3 @@ def _session(plan: Plan, session: str, made: Iterable[str]) -> Iterator[Driftwav
 def _suggestion(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"Did you mean {close[0]!r}" if close else "Mend or remove the name"
-
-
-@cache
-def parameter_names(module: str) -> frozenset[str] | None:
-    """Names of a plug-in's parameters, read from its source; None if they cannot be told.
-
-    Only a ``Params`` class that derives from nothing but pydantic's BaseModel tells all its fields.
-    """
-    spec = importlib.util.find_spec(module)
-    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
-        return None
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and node.name == "Params":
-            if [ast.unparse(base).split(".")[-1] for base in node.bases] != ["BaseModel"]:
-                return None
-            names = [n.target.id for n in node.body if _is_field(n)]  # type: ignore[attr-defined]
-            return frozenset(names)
-    return None
-
-
-def _is_field(node: ast.stmt) -> bool:
-    return (
-        isinstance(node, ast.AnnAssign)
-        and isinstance(node.target, ast.Name)
-        and not ast.unparse(node.annotation).startswith(("ClassVar", "typing.ClassVar"))
-        and node.target.id != "model_config"
-    )

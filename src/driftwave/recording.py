@@ -16,6 +16,9 @@ A session is an :class:`xarray.DataTree`; a group is present only if the recordi
 ``field``
     lfp (time, electrode) float32 microvolt; coords electrode, time (s, session clock), x, y, z
     (mm), good (bool), region, group. attrs: sampling_rate (Hz)
+``imaging``
+    dff (time, roi) float32, in the unit its attrs state; coords roi, time (s, session clock, which
+    may be uneven), x, y, z (mm), good (bool). attrs: sampling_rate (Hz, median)
 ``behavior``
     value (trial, time, feature); coords feature, kind (feature): continuous | circular,
     unit_of_measure (feature)
@@ -52,6 +55,7 @@ _DIMS: dict[str, dict[str, tuple[str, ...]]] = {
     "spikes": {"counts": ("trial", "time", "unit"), "trial_start": ("trial",)},
     "spike_times": {"time": ("spike",), "unit": ("spike",)},
     "field": {"lfp": ("time", "electrode")},
+    "imaging": {"dff": ("time", "roi")},
     "behavior": {"value": ("trial", "time", "feature")},
     "trials": {"split": ("trial",), "condition": ("trial",)},
 }

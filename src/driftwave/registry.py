@@ -129,3 +129,31 @@ def layout_paths() -> dict[str, Path]:
             for path in sorted(Path(folder).glob("*.yaml")):
                 found.setdefault(path.stem, path)
     return found
+
+
+@cache
+def parameter_names(module: str) -> frozenset[str] | None:
+    """Names of a plug-in's parameters, read from its source; None if they cannot be told.
+
+    Only a ``Params`` class that derives from nothing but pydantic's BaseModel tells all its fields.
+    """
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+        return None
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == "Params":
+            if [ast.unparse(base).split(".")[-1] for base in node.bases] != ["BaseModel"]:
+                return None
+            names = [n.target.id for n in node.body if _is_field(n)]  # type: ignore[attr-defined]
+            return frozenset(names)
+    return None
+
+
+def _is_field(node: ast.stmt) -> bool:
+    return (
+        isinstance(node, ast.AnnAssign)
+        and isinstance(node.target, ast.Name)
+        and not ast.unparse(node.annotation).startswith(("ClassVar", "typing.ClassVar"))
+        and node.target.id != "model_config"
+    )

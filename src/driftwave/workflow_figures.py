@@ -20,7 +20,10 @@ class FigureKind:
         ``STAGE``: subcategory in the report.
     results : str
         ``RESULTS``: what the figure takes, once per source or model: ``decode``, ``manifold``,
-        ``waves``, ``latents``, ``scores``, or nothing.
+        ``waves``, ``latents``, ``scores``; once per detector of the plug-in ``detector``:
+        ``detectors``; one of a session: ``agreement``, ``spike_waves``; or nothing.
+    detector : str
+        ``DETECTOR``: plug-in of the detectors that are drawn.
     each : bool
         ``EACH``: one figure per source or model, instead of one that holds them all.
     observes : str
@@ -44,12 +47,15 @@ class FigureKind:
     ensembles: bool = False
     waves: frozenset[str] = frozenset()
     forward: bool = False
+    detector: str = ""
 
     @property
     def of(self) -> str:
         """What one figure that is not drawn once for each shows, for the report's table."""
-        if not self.results:
+        if not self.results or self.results == "spike_waves":
             return "recording"
+        if self.results == "agreement":
+            return "all detectors"
         return "all models" if self.results in ("latents", "scores") else "all sources"
 
 
@@ -65,6 +71,7 @@ def figure_kinds() -> dict[str, FigureKind]:
             ensembles=bool(plugin.constants.get("ENSEMBLES", False)),
             waves=frozenset(str(plugin.constants.get("WAVES", "")).split()),
             forward=bool(plugin.constants.get("FORWARD", False)),
+            detector=str(plugin.constants.get("DETECTOR", "")),
         )
         for name, plugin in registry.plugins("figures").items()
         if "STAGE" in plugin.constants

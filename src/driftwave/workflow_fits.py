@@ -167,11 +167,13 @@ class FitPlan:
             return "spikes" in groups and bool(groups & {"behavior", "stimulus"})
         if stage == "manifold":
             return "spikes" in groups
-        return self._has_positions(session) or bool(self._travelling(session))
+        return self.has_positions(session) or bool(self._travelling(session))
 
-    def _has_positions(self, session: str) -> bool:
-        field = self.layout(session).field
-        return field is not None and field.positions is not None
+    def has_positions(self, session: str) -> bool:
+        """Whether the recording itself holds what waves can be seen in."""
+        layout = self.layout(session)
+        signal = layout.wave_signal()
+        return signal is not None and (signal != "spikes" or layout.waves is not None)
 
     def waves_of(self, name: str) -> str:
         """Kind of waves a source gives: field, loadings, decoded, lattice, ring, or none.
@@ -186,7 +188,7 @@ class FitPlan:
     def _travelling(self, session: str) -> list[str]:
         """First fits of the session's models that give waves of their own."""
         first = [self.fits_of(model)[0] for model in self.models(session)]
-        loaded = set(self.shown(session, "field")) if self._has_positions(session) else set()
+        loaded = set(self.shown(session, "field")) if self.has_positions(session) else set()
         kinds = {name: self.waves_of(name) for name in first}
         return [n for n, kind in kinds.items() if kind and (kind != "loadings" or n in loaded)]
 
@@ -202,7 +204,7 @@ class FitPlan:
         if stage == "decode":
             return [RECORDING, *self.fits(session, "spikes"), *self.averages(session)]
         if stage == "waves":
-            recorded = [RECORDING] if self._has_positions(session) else []
+            recorded = [RECORDING] if self.has_positions(session) else []
             return recorded + self._travelling(session)
         return [RECORDING, *self.shown(session, "spikes")]
 

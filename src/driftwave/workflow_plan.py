@@ -17,7 +17,8 @@ from driftwave.config import AnalysisConfig
 from driftwave.fingerprint import fingerprint
 from driftwave.seeds import ensemble_of
 from driftwave.workflow_figures import FIGURES, FigureKind
-from driftwave.workflow_fits import EXPERIMENTS, RECORDING, SIMULATED, FitPlan
+from driftwave.workflow_fits import EXPERIMENTS, RECORDING, SIMULATED
+from driftwave.workflow_waves import WAVE_RESULTS, WavePlan
 
 # stage -> (plug-in kind, key of the configuration)
 ANALYSES = {
@@ -31,6 +32,10 @@ STAGE_CODE = {
     "fit": "driftwave.models.run",
     "score": "driftwave.scores.table",
     "compare": "driftwave.scores.over_seeds",
+    "agree": "driftwave.wave_events.agreement",
+    "spike_waves": "driftwave.spike_waves.coupling",
+    "wave_table": "driftwave.wave_events.export",
+    "wave_film": "driftwave.figures.film",
     "ensemble": "driftwave.ensemble",
     "search_trial": "driftwave.search.trial",
     "search_rank": "driftwave.search.results",
@@ -63,7 +68,7 @@ class Job:
 
 
 @dataclass
-class Plan(FitPlan):
+class Plan(WavePlan):
     """The jobs of a configuration, by session.
 
     Parameters
@@ -151,11 +156,31 @@ class Plan(FitPlan):
                 inputs = [recording, *self.latents_of(session, source)]
                 output = self.store(session, stage, source)
                 yield self._job(session, stage, source, [output], inputs)
+        yield from self._wave_jobs(session)
         compared = self.compared(session)
         if any(compared.values()):
             outputs = [self.path(session, f"comparison.{suffix}") for suffix in ("tsv", "html")]
             inputs = [path for stores in compared.values() for path in stores.values()]
             yield self._job(session, "compare", "", outputs, inputs)
+
+    def _wave_jobs(self, session: str) -> Iterator[Job]:
+        """What follows from waves in the recording."""
+        recording = self.path(session, "recording.zarr")
+        for name in self.detectors(session):
+            store = self.detector_store(session, name)
+            yield self._job(session, "detect", name, [store], [recording])
+        if not self.waves_recorded(session):
+            return
+        waves = self.recorded_waves(session)
+        table = self.path(session, "waves", f"{RECORDING}.events.csv")
+        yield self._job(session, "wave_table", "", [table], [waves])
+        yield self._job(session, "wave_film", "", self.film(session), [waves])
+        inputs = {"agreement": list(self.agreeing(session).values())}
+        inputs["spike_waves"] = [recording, waves]
+        for stage, result in zip(("agree", "spike_waves"), WAVE_RESULTS, strict=True):
+            store = self.wave_result(session, result)
+            if store:
+                yield self._job(session, stage, "", [store], inputs[result])
 
     def _figure_jobs(self, session: str) -> Iterator[Job]:
         recording = self.path(session, "recording.zarr")
@@ -195,6 +220,15 @@ class Plan(FitPlan):
             return {}
         if not kind.results:
             return {figure: {}}
+        if kind.results in WAVE_RESULTS:
+            store = self.wave_result(session, kind.results)
+            return {figure: {kind.results: store}} if store else {}
+        if kind.results == "detectors":
+            return {
+                f"{figure}.{name}": {"detectors": self.detector_store(session, name)}
+                for name in self.detectors(session)
+                if self.detector_plugin(name) == kind.detector
+            }
         names = self._drawn(session, kind)
         if kind.waves:
             names = [name for name in names if self.waves_of(name) in kind.waves]
@@ -252,6 +286,13 @@ class Plan(FitPlan):
         """Plug-in and parameters of an analysis stage."""
         return getattr(self.config, ANALYSES[stage][1])
 
+    def analysis_params(self, session: str, stage: str) -> dict[str, Any]:
+        """Parameters of an analysis stage for a session."""
+        analysis = self.analysis(stage)
+        if stage != "waves":
+            return analysis.params
+        return self.wave_params(session, analysis.plugin, analysis.params)
+
     def code(self, stage: str, plugin: str = "") -> str:
         """Fingerprint of the code a job runs; a job is run again when it changes."""
         kind = {
@@ -260,6 +301,7 @@ class Plan(FitPlan):
             "simulate": "simulators",
             "figure": "figures",
             "experiment": "experiments",
+            "detect": "waves",
         }.get(stage)
         kind = kind or ANALYSES.get(stage, ("",))[0]
         modules = [registry.plugin(kind, plugin).module] if kind else []

@@ -52,7 +52,7 @@ def analysis_params(stage):
     analysis = PLAN.analysis(stage)
     return {
         "plugin": analysis.plugin,
-        "json": as_json(analysis.params),
+        "json": lambda w: as_json(PLAN.analysis_params(w.session, stage)),
         "seed": PLAN.config.seed,
         "code": PLAN.code(stage, analysis.plugin),
     }

@@ -21,3 +21,78 @@ rule waves:
         "driftwave waves {input.recording:q} --plugin {params.plugin} {params.latents:q}"
         " --params {params.json:q} --seed {params.seed} --threads {threads}"
         " --out {output:q} --log {log:q}"
+
+
+rule spike_waves:
+    input:
+        recording="<results>/{session}/recording.zarr",
+        waves="<results>/{session}/waves/recording.zarr",
+    output:
+        directory("<results>/{session}/spike_waves.zarr"),
+    log:
+        "<results>/{session}/logs/spike_waves.jsonl",
+    benchmark:
+        "<results>/{session}/benchmarks/spike_waves.tsv"
+    threads: PLAN.config.threads
+    resources:
+        mem_mb=scaled(1500, per_megabyte=8),
+        runtime=scaled(30, per_megabyte=0.5),
+    params:
+        json=as_json(PLAN.config.spike_waves.params),
+        seed=PLAN.config.seed,
+        code=PLAN.code("spike_waves"),
+    message:
+        "Hold spikes of {wildcards.session} against the phase of waves"
+    shell:
+        "driftwave spike-waves {input.recording:q} {input.waves:q} --params {params.json:q}"
+        " --seed {params.seed} --threads {threads} --out {output:q} --log {log:q}"
+
+
+rule wave_table:
+    input:
+        "<results>/{session}/waves/recording.zarr",
+    output:
+        "<results>/{session}/waves/recording.events.csv",
+    log:
+        "<results>/{session}/logs/wave_table.jsonl",
+    benchmark:
+        "<results>/{session}/benchmarks/wave_table.tsv"
+    threads: 1
+    resources:
+        mem_mb=scaled(1000),
+        runtime=scaled(10),
+    params:
+        code=PLAN.code("wave_table"),
+    message:
+        "Write the waves of {wildcards.session} as a table"
+    shell:
+        "driftwave wave-table {input:q} --out {output:q} --log {log:q}"
+
+
+rule wave_film:
+    input:
+        "<results>/{session}/waves/recording.zarr",
+    output:
+        gif=report(
+            "<results>/{session}/figures/wave_film.gif",
+            caption="../report/wave_film.rst",
+            category="{session}",
+            subcategory="waves",
+            labels={"figure": "wave_film", "of": "recording"},
+        ),
+        mp4="<results>/{session}/figures/wave_film.mp4",
+    log:
+        "<results>/{session}/logs/wave_film.jsonl",
+    benchmark:
+        "<results>/{session}/benchmarks/wave_film.tsv"
+    threads: 1
+    resources:
+        mem_mb=scaled(1500, per_megabyte=6),
+        runtime=scaled(10, per_megabyte=0.1),
+    params:
+        out=lambda w, output: output.gif.removesuffix(".gif"),
+        code=PLAN.code("wave_film"),
+    message:
+        "Film the waves of {wildcards.session}"
+    shell:
+        "driftwave wave-film {input:q} --out {params.out:q} --log {log:q}"

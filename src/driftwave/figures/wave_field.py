@@ -6,12 +6,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from driftwave.figures.event_course import course_of, headline
 from driftwave.figures.inputs import need_result
-from driftwave.figures.style import COLOURS, CYCLIC, NULL, STYLE
+from driftwave.figures.phase_maps import Arrows, colour_bar, draw_map, marker_area, positions
+from driftwave.figures.style import COLOURS, NULL, STYLE
 from driftwave.figures.waves import class_label, significant
 
 STAGE = "waves"
@@ -31,15 +31,16 @@ def draw(recording: xr.DataTree | None, results: dict[str, xr.Dataset]) -> Figur
     Parameters
     ----------
     recording : DataTree or None
-        With the group ``field``; None draws the events' mean maps only.
+        Not needed.
     results : dict
-        ``waves``: what the waves stage wrote.
+        ``waves``: what the waves stage wrote; without the dense phase the events' mean maps only.
 
     Raises
     ------
     InputError
         If ``waves`` is not given.
     """
+    del recording
     waves = need_result(results, "waves", "wave_field")
     with plt.rc_context(STYLE):
         if "oscillator" in waves.dims:
@@ -49,7 +50,7 @@ def draw(recording: xr.DataTree | None, results: dict[str, xr.Dataset]) -> Figur
             axes.axis("off")
             axes.text(0.5, 0.5, "no event above the threshold of the zero-lag null", ha="center")
             return figure
-        return _strips(recording, waves)
+        return _strips(waves)
 
 
 def example_events(waves: xr.Dataset, most: int = EXAMPLES) -> list[int]:
@@ -63,42 +64,42 @@ def example_events(waves: xr.Dataset, most: int = EXAMPLES) -> list[int]:
     return chosen[:most]
 
 
-def _strips(recording: xr.DataTree | None, waves: xr.Dataset) -> Figure:
+def _strips(waves: xr.Dataset) -> Figure:
     chosen = example_events(waves)
     figure, axes = plt.subplots(
         len(chosen), PHASES + 1, figsize=(7.6, 1.05 * len(chosen) + 0.3), squeeze=False
     )
-    position = np.stack([waves["x"].values, waves["y"].values], axis=1)
-    size = _marker(figure, position, waves, PHASES + 1)
+    position = positions(waves)
+    area = marker_area(figure, position, float(waves.attrs["pitch"]), PHASES + 1)
+    arrows = Arrows.of(position)
     for row, event in enumerate(chosen):
         one = waves.isel(event=event)
-        moments, phase = _course(recording, waves, one)
+        course = course_of(waves, one, cycles=1, steps=PHASES)
         for column in range(PHASES):
             axis = axes[row, column]
-            if phase is None:
+            if course is None:
                 axis.axis("off")
                 continue
-            _map(axis, position, phase[:, column], size)
-            axis.set_title(f"{1e3 * (moments[column] - moments[0]):.0f} ms", fontsize=7)
-        _map(axes[row, -1], position, one["event_phase"].values, size)
+            draw_map(axis, position, course.phase[:, column], area)
+            if course.gradient is not None:
+                arrows.draw(axis, course.gradient[:, :, column])
+            axis.set_title(f"{_span(course.time[column] - course.time[0])}", fontsize=7)
+        draw_map(axes[row, -1], position, one["event_phase"].values, area)
         _mark(axes[row, -1], one, position)
         axes[row, -1].set_title("mean", fontsize=7)
-        q = float(one["q"])
         axes[row, 0].set_ylabel(
-            f"{class_label(str(one['class'].values)).replace('counter-', 'counter-' + chr(10))}\n"
-            f"{float(one['frequency']):.1f} Hz{_speed(one)}\nq = {q:.2g}",
+            headline(one).replace("counter-", "counter-\n").replace(", ", "\n"),
             rotation=0,
             ha="right",
             va="center",
             fontsize=7,
         )
-    _colour_bar(figure, axes)
+    colour_bar(figure, axes)
     return figure
 
 
-def _speed(one: xr.Dataset) -> str:
-    speed = float(one["speed"])
-    return f", {speed:.0f} mm/s" if np.isfinite(speed) else ""
+def _span(seconds: float) -> str:
+    return f"{1e3 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def _words(one: xr.Dataset) -> str:
@@ -126,52 +127,6 @@ def _interval(one: xr.Dataset, name: str) -> str:
     return f" ({low:.{digits}f} to {high:.{digits}f})"
 
 
-def _course(
-    recording: xr.DataTree | None, waves: xr.Dataset, one: xr.Dataset
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Phase (electrode, moment) at moments of one cycle in the middle of an event."""
-    middle = 0.5 * (float(one["start"]) + float(one["stop"]))
-    moments = middle + np.arange(PHASES) / PHASES / float(one["frequency"])
-    if recording is None or "field" not in recording.children:
-        return moments, None
-    from driftwave.phase.frames import open_field
-
-    band = tuple(float(edge) for edge in waves.attrs["band"])
-    dataset = recording["field"].to_dataset()
-    wanted = float(waves.attrs["sampling_rate"]) * 0.999
-    reader = open_field(recording, dataset, band=(band[0], band[1]), frame_rate=wanted)
-    time = reader.lfp["time"].values
-    origin = float(time[0])
-    frames = np.round((moments - origin) * reader.rate).astype(int)
-    frames = np.clip(frames, 0, reader.frames - 1)
-    _, phase, _ = reader.stretch(
-        int(frames[0]),
-        int(frames[-1]) + 1,
-        generalized=waves.attrs["phase"] == "generalized",
-    )
-    return time[np.minimum(frames * reader.every, len(time) - 1)], phase[:, frames - frames[0]]
-
-
-def _marker(figure: Figure, position: np.ndarray, waves: xr.Dataset, columns: int) -> float:
-    """Area (points squared) of a square as large as the pitch."""
-    extent = float(np.ptp(position, axis=0).max()) + float(waves.attrs["pitch"])
-    inches = 0.78 * figure.get_figwidth() / columns * float(waves.attrs["pitch"]) / extent
-    return (72 * inches) ** 2
-
-
-def _map(axes: Axes, position: np.ndarray, phase: np.ndarray, size: float) -> None:
-    x, y = position.T
-    axes.scatter(x, y, c=phase, s=size, marker="s", cmap=CYCLIC, vmin=-np.pi, vmax=np.pi, lw=0)
-    axes.set_aspect("equal")
-    margin = 0.08 * float(np.ptp(position, axis=0).max())
-    axes.set_xlim(position[:, 0].min() - margin, position[:, 0].max() + margin)
-    axes.set_ylim(position[:, 1].min() - margin, position[:, 1].max() + margin)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for side in axes.spines.values():
-        side.set_visible(False)
-
-
 def _mark(axes: Axes, one: xr.Dataset, position: np.ndarray, colour: str = COLOURS[7]) -> None:
     """Arrow along a planar wave; a dot at the centre of the others, if it lies on the map."""
     low, high = position.min(axis=0), position.max(axis=0)
@@ -187,13 +142,6 @@ def _mark(axes: Axes, one: xr.Dataset, position: np.ndarray, colour: str = COLOU
             axes.plot(*centre, "o", mfc=colour, mec="black", ms=4.5)
 
 
-def _colour_bar(figure: Figure, axes: np.ndarray) -> None:
-    mappable = ScalarMappable(Normalize(-np.pi, np.pi), CYCLIC)
-    bar = figure.colorbar(mappable, ax=axes, shrink=0.6, aspect=14, pad=0.02)
-    bar.set_ticks([-np.pi, 0, np.pi], labels=["-π", "0", "π"])
-    bar.set_label("phase (rad)")
-
-
 def _loadings(waves: xr.Dataset) -> Figure:
     count = waves.sizes["oscillator"]
     columns = min(COLUMNS, count)
@@ -201,15 +149,15 @@ def _loadings(waves: xr.Dataset) -> Figure:
     figure, axes = plt.subplots(
         rows, columns, figsize=(1.9 * columns + 0.9, 3.0 * rows), squeeze=False
     )
-    position = np.stack([waves["x"].values, waves["y"].values], axis=1)
-    size = _marker(figure, position, waves, columns) * 0.8
+    position = positions(waves)
+    size = 0.8 * marker_area(figure, position, float(waves.attrs["pitch"]), columns)
     for number, axis in enumerate(axes.flat):
         if number >= count:
             axis.axis("off")
             continue
         one = waves.isel(oscillator=number)
-        _map(axis, position, one["event_phase"].values, size)
+        draw_map(axis, position, one["event_phase"].values, size)
         _mark(axis, one, position, COLOURS[7] if float(one["p"]) <= LEVEL else NULL)
         axis.set_title(_words(one), fontsize=7)
-    _colour_bar(figure, axes)
+    colour_bar(figure, axes)
     return figure

@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 import pynwb
 import yaml
+from hdmf.common import DynamicTable
 
 from driftwave.config import parse_layout
 from driftwave.ingest.electrodes import positions_mm
 from driftwave.ingest.file import NwbFile
+from driftwave.ingest.rois import centroids, grid_spacing
 from driftwave.ingest.series import length
 from driftwave.ingest.split import SPELLINGS
 from driftwave.ingest.tables import table_frame
@@ -28,17 +30,18 @@ def draft_layout(file: NwbFile) -> str:
     Raises
     ------
     InputError
-        If the file holds neither spikes nor a field signal.
+        If the file holds neither spikes, nor a field signal, nor imaging.
     """
     spikes, bin_width = _spikes(file)
     field = _field(file)
-    if not spikes and not field:
+    imaging = _imaging(file)
+    if not spikes and not field and not imaging:
         raise file.fault(
             "contents",
-            f"neither units with spike times, nor counts, nor an ElectricalSeries among "
-            f"{sorted(file.series_paths)}",
-            "spikes or a field signal",
-            "Use another file; imaging is not read yet",
+            f"neither units with spike times, nor counts, nor an ElectricalSeries, nor traces of "
+            f"ROIs or a movie among {sorted(file.series_paths)}",
+            "spikes, a field signal or imaging",
+            "Use another file",
         )
     name = re.sub(r"[^A-Za-z0-9_\-]+", "_", file.path.stem).strip("_") or "layout"
     lines = [
@@ -53,7 +56,7 @@ def draft_layout(file: NwbFile) -> str:
             *spikes,
             *_cuts(file, bin_width),
         ]
-    lines += field
+    lines += field + imaging
     text = "\n".join(lines) + "\n"
     parse_layout(yaml.safe_load(text), Path("drafted layout"))
     return text
@@ -219,6 +222,64 @@ def _field(file: NwbFile) -> list[str]:
     if series.rate and float(series.rate) > 2000:
         lines.append("  rate: 1000             # Hz, after a low-pass")
     return lines
+
+
+def _imaging(file: NwbFile) -> list[str]:
+    """The likeliest traces, or else a movie that lies in the file."""
+    traces, movies = [], []
+    for path in sorted(file.series_paths):
+        series = file.nwbfile.objects[file.series_paths[path]]
+        if isinstance(series, pynwb.ophys.RoiResponseSeries):
+            traces.append(path)
+        elif (
+            isinstance(series, pynwb.image.ImageSeries)
+            and series.external_file is None
+            and len(getattr(series.data, "shape", ())) == 3
+        ):
+            movies.append(path)
+    likely = re.compile(r"df.?f|fluorescence|ratio|z-?score", re.I)
+    traces.sort(key=lambda p: (bool(re.search("neuropil|deconv", p, re.I)), not likely.search(p)))
+    if not traces and not movies:
+        return []
+    chosen, *others = traces or movies
+    series = file.nwbfile.objects[file.series_paths[chosen]]
+    lines = ["imaging:", f"  series: {_quoted(chosen)}"]
+    if others:
+        lines[-1] += f"   # or {', '.join(others)}"
+    kind = "roi_centroids" if traces else "pixels"
+    plane = series.rois.table.imaging_plane if traces else getattr(series, "imaging_plane", None)
+    if not _distinct(file, series, traced=bool(traces)):
+        lines.append("  positions: null        # no distinct masks in the ROI table")
+    elif (spacing := grid_spacing(plane)) is None:
+        lines.append(f"  positions: null        # or {kind}, with pixel_size, mm")
+    else:
+        stated = " x ".join(f"{side:.6g}" for side in spacing)
+        lines += [
+            f"  positions: {kind}",
+            f"  pixel_size: file       # {stated} mm; check that it was measured",
+        ]
+    columns = [] if not traces else _truth_columns(file, series.rois.table)
+    if columns:
+        lines.append(f"  # good: {columns[0]}        # a column that is 0 or 1")
+    return lines
+
+
+def _distinct(file: NwbFile, series: pynwb.TimeSeries, *, traced: bool) -> bool:
+    """Whether ROIs have centroids of their own; pixels always have."""
+    if not traced:
+        return True
+    table = series.rois.table
+    if not {"pixel_mask", "voxel_mask", "image_mask"} & set(table.colnames):
+        return False
+    centre = centroids(file, table, "xy")[np.asarray(series.rois.data[:]).astype(int), :2]
+    return bool(np.isfinite(centre).all()) and len(np.unique(centre, axis=0)) == len(centre)
+
+
+def _truth_columns(file: NwbFile, table: DynamicTable) -> list[str]:
+    masks = ("pixel_mask", "voxel_mask", "image_mask")
+    frame, _ = table_frame(file, table, leave_out=masks)
+    numbers = frame.drop(columns="id").select_dtypes(["number", "bool"])
+    return [str(name) for name in numbers if set(np.unique(numbers[name])) == {0, 1}]
 
 
 def _positions(file: NwbFile) -> str:

@@ -8,8 +8,7 @@ import pandas as pd
 from driftwave.ingest.file import NwbFile
 from driftwave.ingest.tables import column, flags
 from driftwave.layout import FieldLayout, PositionsLayout
-
-_MILLIMETRES = {"m": 1e3, "mm": 1.0, "um": 1e-3}
+from driftwave.phase.positions import UNITS, split_arrays, unlikely_unit
 
 
 def positions_mm(
@@ -25,7 +24,7 @@ def positions_mm(
         values = pd.to_numeric(
             column(file, frame, name, f"{field}.{axis}", "electrodes"), errors="coerce"
         )
-        found[axis] = values.to_numpy(dtype=float) * _MILLIMETRES[layout.unit]
+        found[axis] = values.to_numpy(dtype=float) * UNITS[layout.unit]
     return found
 
 
@@ -47,15 +46,46 @@ def marked_good(file: NwbFile, layout: FieldLayout, frame: pd.DataFrame) -> np.n
     return good & ~frame["id"].isin(layout.bad_electrodes).to_numpy()
 
 
-def check_positions(
-    file: NwbFile, ids: np.ndarray, positions: dict[str, np.ndarray], good: np.ndarray
-) -> None:
-    """Good electrodes must each have a position of their own.
+def check_unit(file: NwbFile, positions: np.ndarray, unit: str, field: str) -> None:
+    """Positions (electrode, dimension) in mm must have distances that electrodes have.
+
+    ``unit`` is the one the layout gives under ``field``, such as ``field.positions``.
 
     Raises
     ------
     InputError
-        Naming the electrodes without a position, or two that share one.
+        Naming the pitch found and the unit it looks like.
+    """
+    wrong = unlikely_unit(positions, unit)
+    if wrong is None:
+        return
+    found, guess = wrong
+    raise file.fault(
+        f"{field}.unit",
+        f"electrodes with a {found}",
+        "a pitch of 0.001 to 100 mm within 600 mm",
+        f"Set `{field}.unit: {guess or 'm, mm or um'}` in the layout (it is {unit})",
+    )
+
+
+def check_positions(
+    file: NwbFile,
+    ids: np.ndarray,
+    positions: dict[str, np.ndarray],
+    good: np.ndarray,
+    *,
+    unit: str = "mm",
+    group: np.ndarray | None = None,
+) -> None:
+    """Good electrodes must each have a position of their own, within their array.
+
+    ``unit`` is the layout's unit of the positions, ``group`` (electrode,) the electrode groups:
+    arrays whose positions each start at 0 do not share positions.
+
+    Raises
+    ------
+    InputError
+        Naming the electrodes without a position, two that share one, or a unit that is wrong.
     """
     place = np.stack([positions[axis] for axis in ("x", "y", "z")], axis=1)
     missing = good & ~np.isfinite(place).all(axis=1)
@@ -68,13 +98,16 @@ def check_positions(
             "List them in `field.bad_electrodes`, or set `field.positions: null`",
         )
     # A nanometre: positions are written with rounding errors, never that close on purpose.
-    _, group, size = np.unique(
-        np.round(place[good], 6), axis=0, return_inverse=True, return_counts=True
-    )
+    rounded = np.round(place[good], 6)
+    check_unit(file, place[good], unit, "field.positions")
+    if group is not None and good.any():
+        array = split_arrays(place[good], np.asarray(group)[good].astype(str))
+        rounded = np.column_stack([np.unique(array, return_inverse=True)[1], rounded])
+    _, at, size = np.unique(rounded, axis=0, return_inverse=True, return_counts=True)
     shared = np.flatnonzero(size > 1)
     if len(shared):
-        first = ids[good][group.ravel() == shared[0]]
-        where = place[good][group.ravel() == shared[0]][0]
+        first = ids[good][at.ravel() == shared[0]]
+        where = place[good][at.ravel() == shared[0]][0]
         more = f" (and {len(shared) - 1} more places)" if len(shared) > 1 else ""
         raise file.fault(
             "electrode positions",

@@ -180,7 +180,8 @@ def field_group(file: NwbFile, layout: FieldLayout, source: FieldSource) -> xr.D
     }
     if layout.positions is not None:
         positions = positions_mm(file, frame, layout.positions, "field.positions")
-        check_positions(file, ids, positions, good)
+        group = frame["group_name"].to_numpy() if "group_name" in frame else None
+        check_positions(file, ids, positions, good, unit=layout.positions.unit, group=group)
         coords |= {axis: ("electrode", mm, {"units": "mm"}) for axis, mm in positions.items()}
     broken, flat = signal_faults(source, layout.max_missing)
     good = good & ~broken & ~flat

@@ -43,7 +43,7 @@ def first_layout(path: str | Path) -> str:
     Raises
     ------
     InputError
-        If the file cannot be opened, or holds neither spikes nor a field signal.
+        If the file cannot be opened, or holds neither spikes, nor a field signal, nor imaging.
     """
     with open_nwb(path) as file:
         return draft_layout(file)

@@ -8,6 +8,7 @@ import xarray as xr
 from driftwave.ingest.behavior import behavior_groups
 from driftwave.ingest.field import FieldSource, field_group, field_source
 from driftwave.ingest.file import NwbFile, open_nwb
+from driftwave.ingest.imaging import ImagingSource, imaging_group, imaging_source
 from driftwave.ingest.quality import unit_quality
 from driftwave.ingest.split import split_trials
 from driftwave.ingest.tables import column
@@ -30,8 +31,8 @@ __all__ = ["NwbFile", "open_nwb", "read_recording"]
 def read_recording(file: NwbFile, layout: Layout, *, session: str) -> xr.DataTree:
     """Read a recording as a layout asks, in the form :mod:`driftwave.recording` describes.
 
-    Everything but the field's signal is in memory; that is dask-backed and needs the file open
-    until it is written.
+    Everything but the signals of field and imaging is in memory; those are dask-backed and need
+    the file open until they are written.
 
     Parameters
     ----------
@@ -50,7 +51,8 @@ def read_recording(file: NwbFile, layout: Layout, *, session: str) -> xr.DataTre
     """
     spikes = read_spikes(file, layout.spikes, layout.bin_width) if layout.spikes else None
     source = field_source(file, layout.field) if layout.field else None
-    trials = cut(file, layout, *_coverage(spikes, source))
+    imaging = imaging_source(file, layout.imaging) if layout.imaging else None
+    trials = cut(file, layout, *_coverage(spikes, source, imaging))
     groups: dict[str, xr.Dataset] = {"/": _root(file, layout, session)}
     if spikes is not None and trials is not None:
         spikes, found = _spike_groups(file, layout, spikes, trials)
@@ -70,16 +72,23 @@ def read_recording(file: NwbFile, layout: Layout, *, session: str) -> xr.DataTre
         )
     if source is not None and layout.field is not None:
         groups["field"] = field_group(file, layout.field, source)
+    if imaging is not None and layout.imaging is not None:
+        groups["imaging"] = imaging_group(file, layout.imaging, imaging)
     tree = xr.DataTree.from_dict(groups)
     check_recording(tree, file.path)
     return tree
 
 
-def _coverage(spikes: SpikeSource | None, source: FieldSource | None) -> tuple[np.ndarray, float]:
+def _coverage(
+    spikes: SpikeSource | None, source: FieldSource | None, imaging: ImagingSource | None
+) -> tuple[np.ndarray, float]:
     """When was recorded (interval, 2), s, and how far (s) a trial may reach beyond."""
     if spikes is not None:
         return spikes.coverage, spikes.slack
-    assert source is not None  # a layout has spikes or field
+    if source is None:
+        assert imaging is not None  # a layout has spikes, field or imaging
+        step = 1 / imaging.rate
+        return np.array([[imaging.times[0], imaging.times[-1] + step]]), 0.5 * step
     samples = source.samples
     stop = samples.time + (samples.stop - samples.first) / samples.rate
     return np.array([[samples.time, stop]]), 0.5 / samples.rate
@@ -222,7 +231,9 @@ def _spike_times(spikes: SpikeTimes) -> xr.Dataset:
         {
             "time": ("spike", spikes.times, {"units": "s", "long_name": "session clock"}),
             "unit": ("spike", unit, {"units": "index of the unit"}),
-        }
+        },
+        # s; when spikes could have been seen.
+        attrs={"observed": spikes.coverage.astype(float).tolist()},
     )
 
 

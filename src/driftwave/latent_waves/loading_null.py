@@ -15,7 +15,8 @@ from driftwave.nulls.surrogates import (
     zero_lag_factors,
 )
 from driftwave.phase.directionality import Directionality
-from driftwave.phase.frames import FieldReader, Frames
+from driftwave.phase.frames import FieldReader
+from driftwave.phase.passes import Frames
 
 COURSE = 0.5
 

@@ -13,17 +13,21 @@ from driftwave.latent_waves.loading_intervals import BOUNDED, LoadingErrors, wav
 from driftwave.latent_waves.loading_null import near, null_table
 from driftwave.latent_waves.loading_travel import travelling_table
 from driftwave.phase.electrodes import Electrodes, good_electrodes, place
-from driftwave.phase.frames import FieldReader, open_field, read_frames
-from driftwave.wave_events.patterns import (
-    CLASSES,
-    Patterns,
-    Verdict,
-    circular_linear,
-    classify,
-    patterns_of,
-)
+from driftwave.phase.frames import FieldReader, open_field
+from driftwave.phase.passes import read_frames
+from driftwave.wave_events.patterns import CLASSES, Patterns, circular_linear, patterns_of
+from driftwave.wave_events.verdict import Verdict, classify
 
 LOWEST = 0.5
+# Whether a loading stands is asked by loading_travel, which knows its errors.
+CONSIDERED = (
+    "synchronous",
+    "planar",
+    "radial_out",
+    "radial_in",
+    "rotating_ccw",
+    "rotating_cw",
+)
 NEEDED = ("frequency", "loading_amplitude", "loading_phase")
 UNITS = {
     "direction": "degree",
@@ -97,7 +101,7 @@ def analyse_loadings(
     errors = standard_errors(latents, index)
     rows, verdicts = [], []
     for k, (f, a, angle) in enumerate(zip(frequency, amplitude, phase, strict=True)):
-        verdict = classify(patterns, (a**2 * np.exp(1j * angle))[:, None])
+        verdict = classify(patterns, (a**2 * np.exp(1j * angle))[:, None], classes=CONSIDERED)
         verdicts.append(verdict)
         row = _row(verdict, f, angle, electrodes)
         rng = generator(seed, "loading interval", str(k))
@@ -115,10 +119,11 @@ def analyse_loadings(
     table["frequency"] = ("oscillator", frequency, {"units": "Hz"})
     table["loading_amplitude"] = (("oscillator", "electrode"), amplitude, {"units": "microvolt"})
     table["event_phase"] = (("oscillator", "electrode"), phase, {"units": "rad"})
-    scores = np.array([verdict.prediction for verdict in verdicts])
+    considered = [CLASSES.index(name) for name in CONSIDERED]
+    scores = np.array([verdict.prediction[considered] for verdict in verdicts])
     table["prediction"] = (("oscillator", "pattern"), scores, {"units": "1"})
     table["group"] = ("oscillator", groups_of(latents), {"units": "1"})
-    frames, measure = read_frames(reader, chunk=chunk, generalized=False, keep_phase=False)
+    frames, measure = read_frames(reader, chunk=chunk, generalized=False)
     spectrum = frames.spectrum.mean
     bands = near(frequency, width, reader.detection_rate, len(spectrum))
     travelling = travelling_table(
@@ -144,7 +149,7 @@ def analyse_loadings(
         table.merge(travelling)
         .merge(null)
         .assign_coords(
-            pattern=list(CLASSES),
+            pattern=list(CONSIDERED),
             electrode=latents["electrode"].values[index],
             x=("electrode", electrodes.position[:, 0], {"units": "mm"}),
             y=("electrode", electrodes.position[:, 1], {"units": "mm"}),
@@ -199,7 +204,7 @@ def _open_for(
 def _row(
     verdict: Verdict, frequency: float, phase: np.ndarray, electrodes: Electrodes
 ) -> dict[str, float]:
-    fitted = verdict.parameters[verdict.name]
+    fitted = verdict.parameters.get(verdict.name, np.zeros(0))
     at = CLASSES.index(verdict.name)
     row = dict.fromkeys(
         ("direction", "speed", "wavelength", "wavenumber", "centre_x", "centre_y", "rho"), np.nan
@@ -236,6 +241,8 @@ def _bounds(
     """Ends of the intervals of what the pattern has; NaN for the rest or without errors."""
     row = {f"{name}_{end}": np.nan for name in BOUNDED for end in ("low", "high")}
     if errors is None or not np.isfinite([errors.real, errors.imaginary]).all():
+        return row
+    if verdict.name == "synchronous":
         return row
     turning = verdict.name.startswith(("radial", "rotating"))
     fitted = verdict.parameters[verdict.name].copy()

@@ -45,10 +45,18 @@ class Fluxes:
     def smooth(self, frames: int) -> Fluxes:
         """Moving averages over ``frames`` frames; opposite directions cancel.
 
-        At the ends the average is over the frames there are.
+        At the ends and beside gaps, frames without power, the average is over the frames there
+        are; a gap stays one.
         """
         parts = (self.flux, self.power, self.steepness)
-        return Fluxes(*(uniform_filter1d(part, frames, axis=-1, mode="constant") for part in parts))
+        smooth = [uniform_filter1d(part, frames, axis=-1, mode="constant") for part in parts]
+        return Fluxes(*smooth).without(self.power == 0)
+
+    def without(self, gap: np.ndarray) -> Fluxes:
+        """The same with zeros in frames (frame,) that must not count."""
+        if not gap.any():
+            return self
+        return Fluxes(*(np.where(gap, 0, part) for part in (self.flux, self.power, self.steepness)))
 
     def statistic(self) -> np.ndarray:
         """Largest |P_T| of each family, (family, frame)."""

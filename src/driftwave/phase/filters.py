@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from scipy import fft, signal
 
@@ -19,6 +21,7 @@ def settling(band: tuple[float, float], rate: float, tolerance: float = 1e-8) ->
     return int(np.ceil(np.log(tolerance) / np.log(np.abs(poles).max())))
 
 
+@lru_cache(maxsize=8)
 def analytic_response(band: tuple[float, float], rate: float, count: int) -> np.ndarray:
     """Response of the zero-phase filter followed by the analytic signal, per FFT bin (count,).
 
@@ -31,6 +34,7 @@ def analytic_response(band: tuple[float, float], rate: float, count: int) -> np.
     positive = frequency > 0
     _, gain = signal.freqz_sos(design(band, rate), frequency[positive], fs=rate)
     response[positive] = 2 * np.abs(gain) ** 2
+    response.setflags(write=False)
     return response
 
 

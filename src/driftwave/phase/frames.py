@@ -1,26 +1,38 @@
-"""The recording's field, stretch by stretch: phase, gradient and what is read off each frame."""
+"""The recording's field, stretch by stretch: analytic signal, phase, and gaps."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
-import dask
 import numpy as np
 import xarray as xr
 
 from driftwave.errors import InputError
-from driftwave.nulls.surrogates import CrossSpectrum
-from driftwave.phase.directionality import Directionality, Fluxes, directionality_of, join
 from driftwave.phase.electrodes import Electrodes, good_electrodes
 from driftwave.phase.filters import analytic, extend, settling
 from driftwave.phase.generalized_phase import generalized_phase
-from driftwave.phase.gradient import directionality, frequency, order_parameter
+from driftwave.phase.missing import Missing, find_missing, gap_samples
+from driftwave.phase.spool import Spool
 
 # Generalized phase looks ahead three times the longest reversal, beyond what the filter needs.
 GAP_MARGIN = 0.5
 ALIASED = 0.75
-SEGMENT = 1.0
+# What was filled into a gap shows until the filter's response has fallen to this share.
+EDGE = 0.01
+MOST_GAPS = 0.5
+# Electrodes filtered at once: their spectra stay in the cache.
+TOGETHER = 16
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Signals of a field that was gone over, on disk; each (frame, electrode)."""
+
+    signal: Spool
+    phase: Spool
+    filled: Spool
+    generalized: bool
 
 
 @dataclass(frozen=True)
@@ -41,6 +53,12 @@ class FieldReader:
     stride : int
         Frames per detection frame.
     session : str
+    missing : Missing
+        Samples of ``electrodes`` that are not finite; filled by straight lines for the filter.
+    dropped : tuple of str
+        Electrodes left out, as too many of their samples are missing.
+    kept : Kept or None
+        What was read before, and need not be filtered again.
     """
 
     lfp: xr.DataArray
@@ -50,6 +68,9 @@ class FieldReader:
     every: int
     stride: int
     session: str
+    missing: Missing = field(default_factory=Missing.none)
+    dropped: tuple[str, ...] = ()
+    kept: Kept | None = None
 
     @property
     def rate(self) -> float:
@@ -70,59 +91,91 @@ class FieldReader:
         """Samples read beyond either end of a stretch."""
         return settling(self.band, self.sampling_rate) + round(GAP_MARGIN * self.sampling_rate)
 
-    def signal(self, start: int, stop: int, *, guard: int = 0) -> np.ndarray:
-        """Analytic signal (electrode, frame) of frames ``start`` to ``stop``.
+    @cached_property
+    def gaps(self) -> np.ndarray:
+        """Frames (frame,) that must not be used: missing samples and the filter's edge about them.
 
-        ``guard`` further frames at either end come from the recording where it has them.
+        What lies between two gaps is one, too, where it is shorter than the edge.
         """
+        inside = np.zeros(self.frames, bool)
+        edge = settling(self.band, self.sampling_rate, EDGE)
+        for start, stop in gap_samples(self.missing.cover(), self.lfp.sizes["time"], edge).tolist():
+            inside[-(-start // self.every) : -(-stop // self.every)] = True
+        return inside
+
+    @property
+    def detection_gaps(self) -> np.ndarray:
+        """Detection frames (frame,) with a gap before the next one."""
+        return np.logical_or.reduceat(self.gaps, np.arange(0, self.frames, self.stride))
+
+    def signal(self, start: int, stop: int, *, guard: int = 0) -> np.ndarray:
+        """Analytic signal complex64 (electrode, frame) of frames ``start`` to ``stop``.
+
+        ``guard`` further frames at either end come from the recording where it has them. Frames in
+        gaps are finite, but made of what was filled in.
+        """
+        if self.kept is not None:
+            low, high = max(0, start - guard), min(stop + guard, self.frames)
+            return np.ascontiguousarray(self.kept.signal.read(low, high).T)
         total = self.lfp.sizes["time"]
         first = max(0, start - guard) * self.every
         last = min((min(stop, self.frames) - 1 + guard) * self.every + 1, total)
         low, high = max(0, first - self.margin), min(total, last + self.margin)
-        block = self.lfp[low:high].values[:, self.electrodes.index].T.astype(float)
-        self._check(block, low)
-        missing = (self.margin - (first - low), self.margin - (high - last))
-        block = extend(block, *missing) if any(missing) else block
-        return analytic(
-            block,
-            rate=self.sampling_rate,
-            band=self.band,
-            before=self.margin,
-            after=self.margin,
-            every=self.every,
-        )
-
-    def _check(self, block: np.ndarray, low: int) -> None:
-        broken = ~np.isfinite(block)
-        if broken.any():
-            labels = self.lfp["electrode"].values[self.electrodes.index]
-            which = labels[broken.any(axis=1)]
-            seconds = (low + np.flatnonzero(broken.any(axis=0))[0]) / self.sampling_rate
-            raise InputError(
-                file=self.session,
-                field="field/lfp",
-                found=f"values that are not finite on electrodes {which[:5].tolist()}, first "
-                f"{seconds:.3f} s after the start",
-                expected="finite values on every good electrode",
-                fix="List these electrodes under `field.bad_electrodes`, or narrow `field.start` "
-                "and `field.stop` in the layout",
+        block = self.lfp[low:high].values
+        count = -(-(last - first) // self.every)
+        found = np.empty((len(self.electrodes), count), np.complex64)
+        for one in range(0, len(self.electrodes), TOGETHER):
+            few = slice(one, one + TOGETHER)
+            samples = block[:, self.electrodes.index[few]].T.astype(float)
+            if len(self.missing):
+                columns = np.arange(len(self.electrodes))[few]
+                self.missing.of(columns).fill(samples, low)
+            missing = (self.margin - (first - low), self.margin - (high - last))
+            samples = extend(samples, *missing) if any(missing) else samples
+            found[few] = analytic(
+                samples,
+                rate=self.sampling_rate,
+                band=self.band,
+                before=self.margin,
+                after=self.margin,
+                every=self.every,
             )
+        return found
+
+    def phase_of(self, signal: np.ndarray, *, generalized: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Phase float32 (rad) and interpolated samples (bool) of a signal (electrode, frame)."""
+        phase = np.empty(signal.shape, np.float32)
+        filled = np.zeros(signal.shape, bool)
+        if not generalized:
+            return np.angle(signal).astype(np.float32, copy=False), filled
+        # A constant, so that a stretch's phase does not depend on what else it holds.
+        advance = 2 * np.pi * float(np.sqrt(np.prod(self.band))) / self.rate
+        for one in range(0, len(signal), TOGETHER):
+            few = slice(one, one + TOGETHER)
+            phase[few], filled[few] = generalized_phase(signal[few], advance=advance)
+        return phase, filled
+
+    def guarded(self, start: int, stop: int) -> tuple[np.ndarray, slice]:
+        """Signal with what generalized phase needs on either side, and where the stretch lies."""
+        guard = round(GAP_MARGIN * self.rate)
+        skip = start - max(0, start - guard)
+        signal = self.signal(start, stop, guard=guard)
+        return signal, slice(skip, skip + min(stop, self.frames) - start)
 
     def stretch(
         self, start: int, stop: int, *, generalized: bool
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Analytic signal, phase (rad) and interpolated samples (bool), (electrode, frame) each."""
-        guard = round(GAP_MARGIN * self.rate)
-        signal = self.signal(start, stop, guard=guard)
-        if generalized:
-            # A constant, so that a stretch's phase does not depend on what else it holds.
-            advance = 2 * np.pi * float(np.sqrt(np.prod(self.band))) / self.rate
-            phase, filled = generalized_phase(signal, advance=advance)
-        else:
-            phase, filled = np.angle(signal), np.zeros(signal.shape, bool)
-        skip = start - max(0, start - guard)
-        kept = slice(skip, skip + min(stop, self.frames) - start)
-        return signal[:, kept], phase[:, kept], filled[:, kept]
+        kept = self.kept
+        if kept is not None and kept.generalized == generalized:
+            parts = (kept.signal, kept.phase, kept.filled)
+            signal, phase, filled = (
+                np.ascontiguousarray(part.read(start, min(stop, self.frames)).T) for part in parts
+            )
+            return signal, phase, filled
+        signal, inside = self.guarded(start, stop)
+        phase, filled = self.phase_of(signal, generalized=generalized)
+        return signal[:, inside], phase[:, inside], filled[:, inside]
 
 
 def open_field(
@@ -131,14 +184,28 @@ def open_field(
     *,
     band: tuple[float, float],
     frame_rate: float | None,
+    max_missing: float = 0.2,
 ) -> FieldReader:
-    """Check a recording's field against the band and prepare to read it.
+    """Check a recording's field against the band, look for missing samples, prepare to read it.
+
+    Parameters
+    ----------
+    recording : DataTree
+    dataset : Dataset
+        With ``lfp`` (time, electrode) and the electrodes' positions.
+    band : (low, high)
+        Hz.
+    frame_rate : float or None
+        Frames per second; None takes six times the band's upper edge.
+    max_missing : float
+        An electrode is dropped if this share of its samples is missing, of those that most
+        electrodes have; missing samples of others make gaps for all.
 
     Raises
     ------
     InputError
         Unusable electrodes (see :func:`good_electrodes`), a sampling rate too low for the band, a
-        recording too short for the filter.
+        recording too short for the filter, too much of it missing.
     """
     session = str(recording.attrs.get("session", "recording"))
     electrodes = good_electrodes(dataset, session)
@@ -165,91 +232,46 @@ def open_field(
     every = max(1, int(rate / wanted + 1e-6))
     # One-sided spectra up to the band's edge fit into twice the edge without aliasing.
     stride = max(1, int(rate / every / (2 * band[1]) + 1e-6))
-    return FieldReader(dataset["lfp"], electrodes, band, rate, every, stride, session)
-
-
-@dataclass(frozen=True)
-class Frames:
-    """What is kept of every frame.
-
-    Attributes
-    ----------
-    dense : dict of str to ndarray (frame,)
-        pgd, direction (deg), speed (mm/s), order_parameter, frequency (Hz), interpolated and
-        aliased (shares).
-    phase : ndarray, float32 (frame, electrode) or None
-        rad.
-    fluxes : Fluxes
-        Of detection frames.
-    spectrum : CrossSpectrum
-        Of detection frames.
-    """
-
-    dense: dict[str, np.ndarray]
-    phase: np.ndarray | None
-    fluxes: Fluxes
-    spectrum: CrossSpectrum
-
-
-def read_frames(
-    reader: FieldReader, *, chunk: float, generalized: bool, keep_phase: bool
-) -> tuple[Frames, Directionality]:
-    """Go over the whole recording in dask tasks of ``chunk`` seconds with overlapping margins."""
-    measure = directionality_of(reader.electrodes)
-    step = reader.stride * max(1, round(chunk * reader.detection_rate))
-    tasks = [
-        dask.delayed(_stretch)(reader, measure, start, step, generalized, keep_phase)
-        for start in range(0, reader.frames, step)
-    ]
-    parts: tuple[Frames, ...] = dask.compute(*tasks)
-    spectrum = parts[0].spectrum
-    for part in parts[1:]:
-        spectrum = spectrum + part.spectrum
-    frames = Frames(
-        {name: np.concatenate([p.dense[name] for p in parts]) for name in parts[0].dense},
-        np.concatenate([p.phase for p in parts if p.phase is not None]) if keep_phase else None,
-        join([part.fluxes for part in parts]),
-        spectrum,
+    lfp = dataset["lfp"].transpose("time", "electrode")
+    electrodes, missing, dropped = _present(dataset, lfp, electrodes, session, max_missing)
+    reader = FieldReader(
+        lfp, electrodes, band, rate, every, stride, session, missing, tuple(dropped)
     )
-    return frames, measure
+    if reader.gaps.mean() > MOST_GAPS:
+        raise InputError(
+            file=session,
+            field="field/lfp",
+            found=f"{100 * reader.gaps.mean():.0f} % of the recording within gaps (samples that "
+            "are not finite on some electrode, and the filter's edge about them)",
+            expected=f"at most {100 * MOST_GAPS:.0f} %",
+            fix="List the electrodes with missing samples under `field.bad_electrodes`, lower "
+            "`max_missing`, or narrow `field.start` and `field.stop` in the layout",
+        )
+    return reader
 
 
-def _stretch(
-    reader: FieldReader,
-    measure: Directionality,
-    start: int,
-    count: int,
-    generalized: bool,
-    keep_phase: bool,
-) -> Frames:
-    stop = min(start + count, reader.frames)
-    signal, phase, filled = reader.stretch(start, stop, generalized=generalized)
-    dense = _dense(phase, reader, measure)
-    dense["interpolated"] = filled.mean(axis=0)
-    coarse = signal[:, :: reader.stride].astype(np.complex64)
-    length = round(SEGMENT * reader.detection_rate)
-    return Frames(
-        {name: value.astype(np.float32) for name, value in dense.items()},
-        np.ascontiguousarray(phase.T, dtype=np.float32) if keep_phase else None,
-        measure(coarse),
-        CrossSpectrum.of(coarse, length),
-    )
-
-
-def _dense(
-    phase: np.ndarray, reader: FieldReader, measure: Directionality
-) -> dict[str, np.ndarray]:
-    rhythm = frequency(phase, reader.rate)
-    gradient = measure.operator(phase)
-    mean = gradient.mean(axis=1)
-    size = np.hypot(*mean)
-    steps = measure.operator.differences(phase)
-    steep = sum((np.abs(step) > ALIASED * np.pi).sum(axis=0) for step in steps)
-    return {
-        "pgd": directionality(gradient),
-        "direction": np.degrees(np.arctan2(-mean[1], -mean[0])),
-        "speed": 2 * np.pi * rhythm / np.maximum(size, 1e-9),
-        "order_parameter": order_parameter(phase),
-        "frequency": rhythm,
-        "aliased": steep / sum(len(step) for step in steps),
-    }
+def _present(
+    dataset: xr.Dataset,
+    lfp: xr.DataArray,
+    electrodes: Electrodes,
+    session: str,
+    max_missing: float,
+) -> tuple[Electrodes, Missing, list[str]]:
+    """The electrodes that have enough samples, what they miss, and the labels of the others."""
+    missing = find_missing(lfp, electrodes.index)
+    if not len(missing):
+        return electrodes, missing, []
+    enough = missing.shares(len(electrodes), lfp.sizes["time"]) <= max_missing
+    # One that is never finite has no value to fill its gaps with.
+    present = np.ones(len(electrodes), bool)
+    whole = (missing.start == 0) & (missing.stop == lfp.sizes["time"])
+    present[missing.electrode[whole]] = False
+    enough &= present
+    labels = lfp["electrode"].values if "electrode" in lfp.coords else np.arange(lfp.shape[1])
+    dropped = [str(label) for label in labels[electrodes.index[~enough]]]
+    if dropped:
+        good = np.zeros(dataset.sizes["electrode"], bool)
+        good[electrodes.index[enough]] = True
+        what = f"{session} (without electrodes {', '.join(dropped[:5])}, which miss samples)"
+        electrodes = good_electrodes(dataset.assign_coords(good=("electrode", good)), what)
+    return electrodes, missing.of(np.flatnonzero(enough)), dropped

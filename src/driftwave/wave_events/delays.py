@@ -1,11 +1,17 @@
-"""Group velocity: a plane through the delays between electrodes."""
+"""Group velocity: a plane through the delays between electrodes.
+
+Where a wave is dispersive its phase travels at omega / k and its packets at d omega / d k: the
+slope of the cross-spectrum's phase over frequency is the delay of the packets.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy import signal
+from scipy.sparse.csgraph import connected_components
 
 from driftwave.phase.frames import FieldReader
 
@@ -15,12 +21,20 @@ BANDWIDTH = 1.0
 MOST_SEGMENTS = 12
 COHERENCE = 0.6
 FEWEST_FREQUENCIES = 4
+FEWEST = 4
 HUBER = 1.345
+HANN = 2.0
+REFINEMENTS = 2
+LEVELS = (0.025, 0.975)
+CHI2 = 5.991  # 95 % quantile of chi-square with 2 degrees of freedom
+
+Reference = Literal["all", "central"]
+Tapers = Literal["multitaper", "hann"]
 
 
 @dataclass(frozen=True)
 class DelayPlane:
-    """Plane fit to delays over a whole recording.
+    """Plane fit to delays over a stretch of a recording.
 
     Attributes
     ----------
@@ -28,9 +42,9 @@ class DelayPlane:
         s/mm; the group travels along it at 1 / |slowness|.
     r_squared : float
     drawn : ndarray (draw, 2)
-        Bootstrap over segments and tapers.
+        Bootstrap over segments, tapers and electrodes.
     delay : ndarray (electrode,)
-        s, relative to the mean.
+        s, relative to the mean or to the reference electrode; NaN where nothing is coherent.
     """
 
     slowness: np.ndarray
@@ -38,36 +52,88 @@ class DelayPlane:
     drawn: np.ndarray
     delay: np.ndarray
 
+    @property
+    def travels(self) -> bool:
+        """Whether the bootstrap's 95 % ellipse excludes a slowness of 0."""
+        drawn = self.drawn[np.isfinite(self.drawn).all(axis=1)]
+        if len(drawn) < 10:
+            return False
+        # The ridge is for probes, along which slowness has one component only.
+        covariance = np.cov(drawn.T)
+        covariance += 1e-9 * np.trace(covariance) * np.eye(2)
+        return bool(self.slowness @ np.linalg.solve(covariance, self.slowness) > CHI2)
 
-def tapered_spectra(
-    reader: FieldReader, band: tuple[float, float]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Multitaper coefficients (frequency, electrode, segment x taper) and frequencies (Hz).
 
-    Up to 12 segments of 10 s, spread evenly, with tapers of 1 Hz half-bandwidth.
+@dataclass(frozen=True)
+class Spectra:
+    """Fourier coefficients of windows, and what noise of the same windows would look like.
+
+    Attributes
+    ----------
+    value : ndarray, complex (frequency, electrode, window)
+        A window is a segment's taper.
+    frequency : ndarray (frequency,)
+        Hz.
+    overlap : ndarray, complex (frequency, taper, frequency, taper)
+        How coefficients of one segment of white noise covary.
     """
-    rate, total = reader.sampling_rate, reader.lfp.sizes["time"]
-    length = min(total, round(SEGMENT * rate))
-    half = BANDWIDTH * length / rate
-    tapers = signal.windows.dpss(length, half, Kmax=max(1, int(2 * half) - 1))
-    number = min(MOST_SEGMENTS, max(1, total // length))
-    starts = np.linspace(0, total - length, number).round().astype(int)
+
+    value: np.ndarray
+    frequency: np.ndarray
+    overlap: np.ndarray
+
+
+def spectra_of(
+    reader: FieldReader,
+    band: tuple[float, float],
+    *,
+    tapers: Tapers = "multitaper",
+    start: int = 0,
+    stop: int | None = None,
+) -> Spectra:
+    """Coefficients of samples ``start`` to ``stop`` of the field, every 1 Hz within ``band``.
+
+    Multitaper: up to 12 segments of 10 s, spread evenly, with tapers of 1 Hz half-bandwidth.
+    Hann: windows of 2 s, a tenth of their length apart. Segments within gaps are left out.
+    """
+    rate = reader.sampling_rate
+    total = (reader.lfp.sizes["time"] if stop is None else stop) - start
+    length = min(total, round((SEGMENT if tapers == "multitaper" else HANN) * rate))
+    if tapers == "multitaper":
+        half = BANDWIDTH * length / rate
+        window = signal.windows.dpss(length, half, Kmax=max(1, int(2 * half) - 1))
+        number = min(MOST_SEGMENTS, max(1, total // length))
+    else:
+        window = signal.windows.hann(length, sym=False)[None]
+        number = max(1, (total - length) // max(1, length // 10) + 1)
+    starts = start + np.linspace(0, total - length, number).round().astype(int)
     frequency = np.arange(band[0], band[1] + BANDWIDTH / 2, BANDWIDTH)
     carrier = np.exp(-2j * np.pi * frequency[:, None] * np.arange(length) / rate)
-    kernel = (carrier[:, None] * tapers).reshape(-1, length)
-    spectra = []
-    for start in starts:
-        block = reader.lfp[start : start + length].values[:, reader.electrodes.index]
-        block = block - block.mean(axis=0)
-        spectra.append((kernel @ block).reshape(len(frequency), len(tapers), -1))
-    return np.concatenate(spectra, axis=1).transpose(0, 2, 1), frequency
+    kernel = (carrier[:, None] * window).reshape(-1, length)
+    shape = (len(frequency), len(window))
+    found = []
+    for first in starts:
+        block = reader.lfp[first : first + length].values[:, reader.electrodes.index].astype(float)
+        if not np.isfinite(block).all():
+            continue
+        found.append((kernel @ (block - block.mean(axis=0))).reshape(*shape, -1))
+    empty = np.zeros((len(frequency), 0, len(reader.electrodes)), complex)
+    value = np.concatenate([empty, *found], axis=1).transpose(0, 2, 1)
+    return Spectra(value, frequency, (kernel @ kernel.conj().T).reshape(*shape, *shape))
 
 
 def pair_delays(spectra: np.ndarray, frequency: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Delay of each electrode behind each other one from the slope of their phase.
 
-    The phase of the cross-spectrum is unwrapped over frequency and regressed on it (with an
-    intercept) where the coherence exceeds 0.6.
+    The mean phase step between neighbouring coherent frequencies (coherence above 0.6) gives a
+    first delay, which needs no unwrapping; what phase it leaves is regressed on frequency, with an
+    intercept.
+
+    Parameters
+    ----------
+    spectra : ndarray, complex (frequency, electrode, window)
+    frequency : ndarray (frequency,)
+        Hz, evenly spaced.
 
     Returns
     -------
@@ -78,17 +144,44 @@ def pair_delays(spectra: np.ndarray, frequency: np.ndarray) -> tuple[np.ndarray,
     """
     cross = spectra @ spectra.conj().swapaxes(1, 2)
     power = np.einsum("fnn->fn", cross).real
-    coherence = np.abs(cross) / np.sqrt(power[:, :, None] * power[:, None, :])
-    weight = (coherence > COHERENCE).astype(float)
-    phase = np.unwrap(np.angle(cross), axis=0)
+    size = np.sqrt(power[:, :, None] * power[:, None, :])
+    unit = cross / np.maximum(size, np.finfo(float).tiny)
+    weight = (np.abs(unit) > COHERENCE).astype(float)
     omega = 2 * np.pi * frequency[:, None, None]
     total = np.maximum(weight.sum(axis=0), 1e-12)
     deviation = omega - (weight * omega).sum(axis=0) / total
     spread = (weight * deviation**2).sum(axis=0)
-    slope = (weight * deviation * phase).sum(axis=0) / np.maximum(spread, 1e-12)
+    unit = unit * weight
+    step = (unit[1:] * unit[:-1].conj()).sum(axis=0)
+    delay = -np.angle(step) / (2 * np.pi * (frequency[1] - frequency[0]))
+    for _ in range(REFINEMENTS):
+        flat = unit * np.exp(1j * omega * delay)
+        rest = np.angle(flat * flat.sum(axis=0).conj())
+        delay -= (deviation * weight * rest).sum(axis=0) / np.maximum(spread, 1e-12)
     used = (weight > 0).sum(axis=0) >= FEWEST_FREQUENCIES
     np.fill_diagonal(used, False)
-    return -slope, np.where(used, spread, 0.0)
+    return delay, np.where(used, spread, 0.0)
+
+
+def electrode_delays(delay: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Delay of each electrode (electrode,) from those of all pairs, s, zero on average.
+
+    Least squares: minimises sum_ij w_ij (d_i - d_j - tau_ij)^2 over the largest set of electrodes
+    that coherent pairs connect, NaN elsewhere. Plain means over each electrode's own partners would
+    shrink delays where only neighbours are coherent.
+    """
+    _, part = connected_components(weight > 0, directed=False)
+    kept = np.flatnonzero(part == np.bincount(part).argmax())
+    result = np.full(len(delay), np.nan)
+    if len(kept) < 2:
+        return result
+    inside = weight[np.ix_(kept, kept)]
+    laplacian = np.diag(inside.sum(axis=1)) - inside
+    pull = (inside * delay[np.ix_(kept, kept)]).sum(axis=1)
+    grounded = laplacian + np.trace(laplacian) / len(kept) ** 2
+    found = np.linalg.solve(grounded, pull)
+    result[kept] = found - found.mean()
+    return result
 
 
 def robust_plane(
@@ -110,21 +203,88 @@ def robust_plane(
 
 
 def _plane(
-    position: np.ndarray, spectra: np.ndarray, frequency: np.ndarray
+    position: np.ndarray,
+    spectra: np.ndarray,
+    frequency: np.ndarray,
+    reference: int | None,
+    counts: np.ndarray,
 ) -> tuple[np.ndarray, float, np.ndarray] | None:
-    delay, weight = pair_delays(spectra, frequency)
-    total = weight.sum(axis=1)
-    seen = total > 0
-    if seen.sum() < 4:
+    """Slowness, R squared and delays; ``counts`` (electrode,) weight the electrodes."""
+    if not spectra.shape[-1]:
         return None
-    relative = np.full(len(position), np.nan)
-    relative[seen] = (weight * delay).sum(axis=1)[seen] / total[seen]
-    slowness, r_squared = robust_plane(position[seen], relative[seen], total[seen])
-    return slowness, r_squared, relative
+    delay, weight = pair_delays(spectra, frequency)
+    if reference is None:
+        relative, total = electrode_delays(delay, weight), weight.sum(axis=1)
+    else:
+        total = weight[:, reference].copy()
+        total[reference] = total.max()
+        relative = np.where(total > 0, delay[:, reference], np.nan)
+        relative[reference] = 0.0
+    seen = np.isfinite(relative) & (counts * total > 0)
+    if seen.sum() < FEWEST:
+        return None
+    found = robust_plane(position[seen], relative[seen], (counts * total)[seen])
+    return (*found, relative)
+
+
+def central_electrode(position: np.ndarray) -> int:
+    """The electrode closest to the middle of the array."""
+    middle = (position.min(axis=0) + position.max(axis=0)) / 2
+    return int(np.argmin(((position - middle) ** 2).sum(axis=1)))
+
+
+def fit_delay_plane(
+    position: np.ndarray,
+    spectra: Spectra,
+    *,
+    reference: Reference = "all",
+    draws: int,
+    rng: np.random.Generator,
+) -> DelayPlane | None:
+    """Plane through the delays of electrodes at ``position`` (electrode, 2) in mm.
+
+    Parameters
+    ----------
+    spectra : Spectra
+    reference : str
+        ``all``: delays that agree best with all coherent pairs; ``central``: behind the electrode
+        in the middle.
+    draws : int
+        Bootstrap resamples of windows and of electrodes.
+
+    Returns
+    -------
+    DelayPlane or None
+        None where fewer than four electrodes are coherent.
+    """
+    centre = central_electrode(position) if reference == "central" else None
+    value, frequency = spectra.value, spectra.frequency
+    found = _plane(position, value, frequency, centre, np.ones(len(position)))
+    if found is None:
+        return None
+    count, electrodes = value.shape[-1], len(position)
+    drawn = np.full((draws, 2), np.nan)
+    for number in range(draws):
+        again = _plane(
+            position,
+            value[..., rng.integers(0, count, count)],
+            frequency,
+            centre,
+            rng.multinomial(electrodes, np.full(electrodes, 1 / electrodes)).astype(float),
+        )
+        if again is not None:
+            drawn[number] = again[0]
+    return DelayPlane(found[0], found[1], drawn, found[2])
 
 
 def delay_plane(
-    reader: FieldReader, band: tuple[float, float], *, draws: int, rng: np.random.Generator
+    reader: FieldReader,
+    band: tuple[float, float],
+    *,
+    draws: int,
+    rng: np.random.Generator,
+    reference: Reference = "all",
+    tapers: Tapers = "multitaper",
 ) -> DelayPlane | None:
     """Group velocity over a whole recording; None where too few electrodes are coherent.
 
@@ -134,16 +294,58 @@ def delay_plane(
     band : (low, high)
         Frequencies whose phase slope gives the delays, Hz.
     draws : int
-        Bootstrap resamples of segments and tapers.
+        Bootstrap resamples of segments, tapers and electrodes.
     """
-    spectra, frequency = tapered_spectra(reader, band)
+    spectra = spectra_of(reader, band, tapers=tapers)
     position = reader.electrodes.position
-    found = _plane(position, spectra, frequency)
-    if found is None:
-        return None
-    count = spectra.shape[-1]
-    drawn = []
-    for _ in range(draws):
-        again = _plane(position, spectra[..., rng.integers(0, count, count)], frequency)
-        drawn.append(again[0] if again else np.full(2, np.nan))
-    return DelayPlane(found[0], found[1], np.array(drawn).reshape(-1, 2), found[2])
+    return fit_delay_plane(position, spectra, reference=reference, draws=draws, rng=rng)
+
+
+def velocity(plane: DelayPlane) -> dict[str, float]:
+    """Direction (degrees) and group speed (mm/s) with 95 % intervals.
+
+    The interval of speed comes from the slowness along the direction of travel, and is unbounded
+    where that includes 0.
+    """
+    here = complex(*plane.slowness)
+    drawn = plane.drawn[np.isfinite(plane.drawn).all(axis=1)]
+    row = {"direction": float(np.degrees(np.angle(here))), "speed": 1 / max(abs(here), 1e-15)}
+    names = ("direction_low", "direction_high", "speed_low", "speed_high")
+    if not len(drawn):
+        return row | dict.fromkeys(names, np.nan)
+    along = (drawn[:, 0] + 1j * drawn[:, 1]) / here
+    low, high = np.quantile(along.real, LEVELS) * abs(here)
+    turn = np.degrees(np.quantile(np.angle(along), LEVELS))
+    if low <= 0:
+        turn = np.array([-180.0, 180.0])
+    interval = (
+        row["direction"] + float(turn[0]),
+        row["direction"] + float(turn[1]),
+        float(1 / high) if high > 0 else np.inf,
+        float(1 / low) if low > 0 else np.inf,
+    )
+    return row | dict(zip(names, interval, strict=True))
+
+
+def zero_lag_spectra(spectra: Spectra, rng: np.random.Generator) -> Spectra:
+    """Coefficients with the real part of the cross-spectrum and without lags.
+
+    Re S = (Re X Re X' + Im X Im X') / windows, so that [Re X, Im X] times noise has it. Noise
+    covaries between frequencies and tapers as that of the same windows does: a phase slope is a
+    matter of neighbouring frequencies.
+    """
+    value, overlap = spectra.value, spectra.overlap
+    tapers = overlap.shape[1]
+    size = overlap.shape[0] * tapers
+    matrix = overlap.reshape(size, size)
+    power, vectors = np.linalg.eigh(matrix / np.trace(matrix).real * size)
+    root = vectors * np.sqrt(np.maximum(power, 0))
+    parts = np.concatenate([value.real, value.imag], axis=-1)
+    count, columns = value.shape[-1], parts.shape[-1]
+    segments = count // tapers
+    noise = rng.normal(size=(2, segments * columns, size))
+    white = (noise[0] + 1j * noise[1]) @ root.T
+    # (segment, column, frequency, taper) -> (frequency, column, segment x taper)
+    white = white.reshape(segments, columns, overlap.shape[0], tapers)
+    white = white.transpose(2, 1, 0, 3).reshape(overlap.shape[0], columns, count)
+    return Spectra(parts @ white, spectra.frequency, overlap)

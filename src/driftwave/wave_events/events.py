@@ -12,14 +12,13 @@ from driftwave.phase.frames import ALIASED, FieldReader
 from driftwave.wave_events.patterns import (
     CLASSES,
     Patterns,
-    Verdict,
     charge,
     circular_linear,
-    classify,
     mean_phase,
 )
 from driftwave.wave_events.plane import plane_phase
 from driftwave.wave_events.resultant import ascend
+from driftwave.wave_events.verdict import Verdict, classify
 
 WINDOW_CYCLES = 8
 MANY_WINDOWS = 24
@@ -177,11 +176,8 @@ def estimate(
     }
     row |= dict.fromkeys(NUMBERS, np.nan)
     row["aliased"] = 0.0
-    family = patterns[verdict.name]
-    theta = family.theta(
-        _local(verdict.parameters[verdict.name], verdict.name, patterns)[None], patterns.position
-    )[0][0]
-    pattern = mean_phase(values, theta)
+    fitted = verdict.patterns.get(verdict.name)
+    pattern = mean_phase(values, None if fitted is None else np.angle(fitted))
     if verdict.name == "planar":
         row |= _planar(verdict.parameters["planar"], frequency, patterns, parts, draws, rng, reader)
     elif verdict.name.startswith("radial"):
@@ -206,13 +202,6 @@ NUMBERS = (
     "charge",
     "charge_share",
 )
-
-
-def _local(parameters: np.ndarray, name: str, patterns: Patterns) -> np.ndarray:
-    shifted = parameters.copy()
-    if name.startswith(("radial", "rotating")):
-        shifted[:2] -= patterns.centroid
-    return shifted
 
 
 def _planar(

@@ -1,9 +1,8 @@
-"""A wave's pattern: planar, radial, rotating or synchronous, judged on unseen electrodes."""
+"""Families of wave patterns of a layout, with candidates, and measures of a pattern."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -12,12 +11,19 @@ from driftwave.phase.gradient import wrap
 from driftwave.wave_events.plane import plane_candidates, plane_phase
 from driftwave.wave_events.resultant import Theta, ascend, best_of, normalise, objective
 
-CLASSES = ("synchronous", "planar", "radial_out", "radial_in", "rotating_ccw", "rotating_cw")
-FOLDS = 6
-# A family is preferred to a plainer one only if it leaves this share of its prediction error: in
-# spatially correlated noise an electrode's neighbours let any flexible pattern predict it slightly
-# too well.
-IMPROVEMENT = 0.95
+CLASSES = (
+    "synchronous",
+    "standing",
+    "planar",
+    "radial_out",
+    "radial_in",
+    "rotating_ccw",
+    "rotating_cw",
+    "spiral_out",
+    "spiral_in",
+    "none",
+)
+CENTRED = ("radial", "rotating", "spiral")
 MARGIN = 0.5
 
 
@@ -31,6 +37,26 @@ def radial_phase(
         [kappa * away[..., 0] / distance, kappa * away[..., 1] / distance, -distance], axis=1
     )
     return -kappa * distance, slope
+
+
+def spiral_phase(
+    parameters: np.ndarray,
+    position: np.ndarray,
+    *,
+    charge: int | np.ndarray,
+    closest: float = 1e-3,
+) -> tuple[np.ndarray, np.ndarray]:
+    """theta = -q angle(r - c) - kappa |r - c| with parameters (x, y, kappa).
+
+    Radial for q = 0; ``charge`` may differ between fits, (fit,).
+    """
+    theta, slope = radial_phase(parameters, position, closest=closest)
+    q = np.broadcast_to(charge, len(parameters))
+    some = q != 0
+    turning, turn = rotating_phase(parameters[some], position, charge=1, closest=closest)
+    theta[some] += q[some, None] * turning
+    slope[some, :2] += q[some, None, None] * turn
+    return theta, slope
 
 
 def rotating_phase(
@@ -89,55 +115,102 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Patterns:
-    """The pattern families of a layout; positions are relative to its centroid."""
+    """The pattern families of a layout; positions are relative to its centroid.
+
+    Attributes
+    ----------
+    position : ndarray (electrode, 2)
+        mm.
+    centroid : ndarray (2,)
+        mm.
+    families : tuple of Pattern
+        Of one phase each, with candidates to start from.
+    closest : float
+        mm; nearer to a centre than this, derivatives are bounded.
+    prepared : dict
+        Whitenings of the noise covariances met so far.
+    """
 
     position: np.ndarray
     centroid: np.ndarray
     families: tuple[Pattern, ...]
+    closest: float
+    prepared: dict = field(default_factory=dict, repr=False, compare=False)
 
     def __getitem__(self, name: str) -> Pattern:
         return next(family for family in self.families if family.name == name)
 
+    def __contains__(self, name: str) -> bool:
+        return any(family.name == name for family in self.families)
+
 
 def patterns_of(electrodes: Electrodes) -> Patterns:
-    """Candidates for a layout; centres lie up to half its extent beside it."""
+    """Candidates for a layout; centres lie up to half its extent beside it.
+
+    On a single line of electrodes there are planes along it, and no centres.
+    """
     centroid = electrodes.position.mean(axis=0)
     position = electrodes.position - centroid
-    low, high = position.min(axis=0), position.max(axis=0)
-    step = max(electrodes.pitch, electrodes.extent / 12)
-    inside = _centres(low - step, high + step, step)
-    around = _centres(low - MARGIN * (high - low), high + MARGIN * (high - low), 1.5 * step)
     planes = plane_candidates(position, electrodes.nyquist)
-    rings = np.unique(np.hypot(*planes.T).round(9))[1:]
-    radial = np.concatenate(
-        [np.column_stack([around, np.full(len(around), ring)]) for ring in rings]
-    )
     closest = electrodes.pitch / 4
-
-    def outward(p: np.ndarray, r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return radial_phase(p, r, closest=closest)
-
-    def turning(charge: int) -> Theta:
-        return lambda p, r: rotating_phase(p, r, charge=charge, closest=closest)
-
-    table: list[tuple[str, Callable, np.ndarray]] = [
-        ("synchronous", _synchronous_phase, np.zeros((1, 1))),
-        ("planar", plane_phase, planes),
-        ("radial_out", outward, radial),
-        ("radial_in", outward, radial * [1, 1, -1]),
-        ("rotating_ccw", turning(1), inside),
-        ("rotating_cw", turning(-1), inside),
-    ]
+    if getattr(electrodes, "linear", False):
+        along = np.linalg.svd(position, full_matrices=False)[2][0]
+        sizes = np.unique(np.hypot(*planes.T).round(9))
+        planes = np.concatenate([-sizes[:0:-1], sizes])[:, None] * along
+        table: list[tuple[str, Theta, np.ndarray]] = [
+            ("synchronous", _synchronous_phase, np.zeros((1, 1))),
+            ("planar", plane_phase, planes),
+        ]
+    else:
+        table = _table(electrodes, position, planes, closest)
     return Patterns(
         position,
         centroid,
         tuple(_pattern(name, theta, start, position) for name, theta, start in table),
+        closest,
     )
+
+
+def _table(
+    electrodes: Electrodes, position: np.ndarray, planes: np.ndarray, closest: float
+) -> list[tuple[str, Theta, np.ndarray]]:
+    low, high = position.min(axis=0), position.max(axis=0)
+    step = max(electrodes.pitch, electrodes.extent / 12)
+    inside = _centres(low - step, high + step, step)
+    sparse = _centres(low, high, 2 * step)
+    around = _centres(low - MARGIN * (high - low), high + MARGIN * (high - low), 2 * step)
+    rings = np.unique(np.hypot(*planes.T).round(9))[1:]
+
+    def with_rings(centres: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+        return np.concatenate(
+            [np.column_stack([centres, np.full(len(centres), ring)]) for ring in sizes]
+        )
+
+    radial, coarse = with_rings(around, rings[::2]), with_rings(sparse, rings[::2])
+
+    def turning(charge: int) -> Theta:
+        return lambda p, r: rotating_phase(p, r, charge=charge, closest=closest)
+
+    def outward(charge: int) -> Theta:
+        return lambda p, r: spiral_phase(p, r, charge=charge, closest=closest)
+
+    table: list[tuple[str, Theta, np.ndarray]] = [
+        ("synchronous", _synchronous_phase, np.zeros((1, 1))),
+        ("planar", plane_phase, planes),
+        ("radial_out", outward(0), radial),
+        ("radial_in", outward(0), radial * [1, 1, -1]),
+        ("rotating_ccw", turning(1), inside),
+        ("rotating_cw", turning(-1), inside),
+    ]
+    for charge, turn in ((1, "ccw"), (-1, "cw")):
+        table.append((f"spiral_out_{turn}", outward(charge), coarse))
+        table.append((f"spiral_in_{turn}", outward(charge), coarse * [1, 1, -1]))
+    return table
 
 
 def _pattern(name: str, theta: Theta, start: np.ndarray, position: np.ndarray) -> Pattern:
     low, high = start.min(axis=0), start.max(axis=0)
-    if name.startswith("radial"):
+    if name.startswith(("radial", "spiral")):
         low[2], high[2] = min(low[2], 0), max(high[2], 0)
     dictionary = np.exp(-1j * theta(start, position)[0]).astype(np.complex64)
     return Pattern(name, theta, start, dictionary, (low, high))
@@ -149,79 +222,6 @@ def _centres(low: np.ndarray, high: np.ndarray, step: float) -> np.ndarray:
         for a, b in zip(low, high, strict=True)
     ]
     return np.stack([axis.ravel() for axis in np.meshgrid(*axes)], axis=1)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """How well each pattern explains a wave.
-
-    Attributes
-    ----------
-    name : str
-        The pattern that predicts unseen electrodes best; a plainer one (synchronous, then planar)
-        unless the error falls by 5 %.
-    prediction : ndarray (class,)
-        Coherence between electrodes and their prediction from the others, in [-1, 1].
-    resultant : ndarray (class,)
-        R of the fit to all electrodes, in [0, 1].
-    parameters : dict of str to ndarray
-        Fit to all electrodes; centres are in the recording's coordinates, mm.
-    """
-
-    name: str
-    prediction: np.ndarray
-    resultant: np.ndarray
-    parameters: dict[str, np.ndarray]
-
-
-def classify(patterns: Patterns, values: np.ndarray) -> Verdict:
-    """Fit every pattern family and compare them by leave-electrodes-out prediction.
-
-    Parameters
-    ----------
-    patterns : Patterns
-    values : ndarray, complex (electrode, snapshot)
-
-    Notes
-    -----
-    In each of six folds a sixth of the electrodes is left out, the pattern fitted to the others,
-    and the phase of the electrodes left out predicted, so that families with more parameters have
-    no advantage.
-    """
-    electrodes = len(values)
-    fold = np.arange(electrodes) % min(FOLDS, electrodes)
-    kept = np.stack([fold != f for f in range(fold.max() + 1)])
-    stacked = np.concatenate([values[None], values[None] * kept[:, :, None]])
-    prediction, resultant, parameters = [], [], {}
-    for family in patterns.families:
-        fitted, power = family.fit(patterns.position, stacked)
-        theta, _ = family.theta(fitted, patterns.position)
-        prediction.append(_predict(theta[1:], values, kept))
-        resultant.append(float(normalise(power, stacked)[0]))
-        best = fitted[0].copy()
-        if family.name.startswith(("radial", "rotating")):
-            best[:2] += patterns.centroid
-        parameters[family.name] = best
-    name = _choose(1 - np.array(prediction))
-    return Verdict(name, np.array(prediction), np.array(resultant), parameters)
-
-
-def _choose(error: np.ndarray) -> str:
-    chosen = 0
-    for later in (1, 2 + int(np.argmin(error[2:]))):
-        if error[later] < IMPROVEMENT * error[chosen]:
-            chosen = later
-    return CLASSES[chosen]
-
-
-def _predict(theta: np.ndarray, values: np.ndarray, kept: np.ndarray) -> float:
-    """Mean coherence of each electrode with its prediction from the fold that left it out."""
-    aligned = np.exp(-1j * theta)[..., None] * values[None]
-    total = (aligned * kept[..., None]).sum(axis=1)
-    agreement = np.real(aligned * total[:, None].conj()).sum(axis=-1)
-    size = np.sqrt((np.abs(values) ** 2).sum(-1)[None] * (np.abs(total) ** 2).sum(-1)[:, None])
-    score = agreement / np.maximum(size, np.finfo(float).tiny)
-    return float(score[~kept].mean())
 
 
 def mean_phase(values: np.ndarray, theta: np.ndarray | None = None) -> np.ndarray:

@@ -32,12 +32,15 @@ class SpanFinder:
         Runs shorter than the one are dropped, after gaps up to the other are closed, frames.
     longest : int
         A longer run is cut into equal parts, so that slow changes show and memory stays bounded.
+    gaps : ndarray of bool (frame,) or None
+        Frames that no run may hold.
     """
 
     window: int
     shortest: int
     longest_gap: int
     longest: int
+    gaps: np.ndarray | None = None
 
     def __call__(
         self, statistic: np.ndarray, threshold: np.ndarray, score: np.ndarray
@@ -54,10 +57,13 @@ class SpanFinder:
         """
         nearby = maximum_filter1d(statistic, 2 * self.window + 1, axis=1)
         above = (statistic > np.maximum(threshold[:, None], 0.5 * nearby)).any(axis=0)
+        gaps = np.zeros(len(above), bool) if self.gaps is None else self.gaps
+        above &= ~gaps
         ends = np.flatnonzero(np.diff(np.concatenate([[False], above, [False]]).astype(np.int8)))
         runs: list[list[int]] = []
         for start, stop in ends.reshape(-1, 2).tolist():
-            if runs and start - runs[-1][1] <= self.longest_gap:
+            near = runs and start - runs[-1][1] <= self.longest_gap
+            if near and not gaps[runs[-1][1] : start].any():
                 runs[-1][1] = stop
             else:
                 runs.append([start, stop])

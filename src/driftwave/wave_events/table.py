@@ -10,12 +10,14 @@ import numpy as np
 import xarray as xr
 
 from driftwave.compute import generator
-from driftwave.nulls.surrogates import Null, benjamini_hochberg
+from driftwave.nulls.multiplicity import benjamini_hochberg
+from driftwave.nulls.null import Null
 from driftwave.phase.directionality import Directionality
-from driftwave.phase.frames import FieldReader, Frames
+from driftwave.phase.frames import FieldReader
+from driftwave.phase.passes import Frames
 from driftwave.wave_events.delays import DelayPlane
 from driftwave.wave_events.events import NUMBERS, Estimate, estimate_group
-from driftwave.wave_events.patterns import CLASSES, patterns_of
+from driftwave.wave_events.patterns import CLASSES, Patterns, patterns_of
 from driftwave.wave_events.spans import Span
 
 UNITS = {
@@ -33,49 +35,102 @@ UNITS = {
     "start": "s",
     "stop": "s",
     "peak_score": "null SD",
+    "extent": "mm",
+    "heldout_phase_error": "degree",
 }
-DENSE_UNITS = {"direction": "degree", "speed": "mm/s", "frequency": "Hz"}
+# Columns that any event has, beside those of its class.
+ALWAYS = (
+    "frequency",
+    "interpolated",
+    "resultant",
+    "evidence",
+    "aliased",
+    "prediction_synchronous",
+    "channels_used",
+    "extent",
+    "gap_share",
+)
+# An electrode takes part in an event above this share of the median amplitude.
+PART = 0.5
+DIRECTIONS = 90
 
 
 def event_table(
-    reader: FieldReader,
+    frames: Frames,
     measure: Directionality,
     spans: list[Span],
-    null: Null,
+    nulls: list[Null],
     params: Any,
     seed: int,
 ) -> xr.Dataset:
     """Estimate each event and lay them out along ``event`` in order of time.
 
-    ``params`` are those of the plug-in.
+    ``nulls`` has the default null first; ``params`` are those of the plug-in.
     """
+    reader = frames.reader
     patterns = patterns_of(reader.electrodes)
-    frames = [
+    ends = [
         (span.start * reader.stride, min(span.stop * reader.stride, reader.frames))
         for span in spans
     ]
     step = max(1, round(params.chunk * reader.rate))
     tasks = []
-    for _, group in groupby(range(len(spans)), key=lambda number: frames[number][0] // step):
+    for _, group in groupby(range(len(spans)), key=lambda number: ends[number][0] // step):
         members = list(group)
         tasks.append(
-            dask.delayed(estimate_group)(
+            dask.delayed(_group)(
                 reader,
                 measure,
                 patterns,
-                [frames[number] for number in members],
+                [ends[number] for number in members],
+                window=round(params.smoothing[0] * reader.rate),
                 generalized=params.phase == "generalized",
                 draws=params.bootstrap,
                 streams=[generator(seed, "event", str(number)) for number in members],
             )
         )
     estimates = [one for group in dask.compute(*tasks) for one in group]
-    return _events(reader, spans, estimates, null)
+    return _events(frames, spans, estimates, nulls)
+
+
+def _group(
+    reader: FieldReader,
+    measure: Directionality,
+    patterns: Patterns,
+    ends: list[tuple[int, int]],
+    *,
+    window: int,
+    **options: Any,
+) -> list[Estimate]:
+    """Estimates of neighbouring events, with what the field's amplitude and gaps add to them."""
+    found = estimate_group(reader, measure, patterns, ends, **options)
+    for one, (start, stop) in zip(found, ends, strict=True):
+        one.row.update(taking_part(reader, start, stop))
+        near = reader.gaps[max(0, start - window // 2) : stop + window // 2]
+        one.row["gap_share"] = float(near.mean())
+    return found
+
+
+def taking_part(reader: FieldReader, start: int, stop: int) -> dict[str, float]:
+    """Electrodes that take part in an event, and the largest distance between two of them (mm).
+
+    Those whose root mean square amplitude exceeds half the median over electrodes.
+    """
+    signal = reader.signal(start, stop)
+    amplitude = np.sqrt((signal.real**2 + signal.imag**2).mean(axis=1))
+    used = amplitude > PART * np.median(amplitude)
+    position = reader.electrodes.position[used]
+    # Of many electrodes only those that stick out in some direction can be the farthest.
+    angle = np.arange(DIRECTIONS) * np.pi / DIRECTIONS
+    along = position @ np.stack([np.cos(angle), np.sin(angle)])
+    extent = np.ptp(along, axis=0).max() if used.any() else np.nan
+    return {"channels_used": float(used.sum()), "extent": float(extent)}
 
 
 def _events(
-    reader: FieldReader, spans: list[Span], estimates: list[Estimate], null: Null
+    frames: Frames, spans: list[Span], estimates: list[Estimate], nulls: list[Null]
 ) -> xr.Dataset:
+    reader, null = frames.reader, nulls[0]
     time = reader.lfp["time"].values
     step = reader.every * reader.stride
     last = len(time) - 1
@@ -89,42 +144,29 @@ def _events(
         "p_familywise": null.p_familywise(peak),
         "q": benjamini_hochberg(p),
     }
-    numbers = (*NUMBERS, "frequency", "interpolated", "resultant", "evidence", "aliased")
-    for name in (*numbers, "prediction_synchronous"):
-        columns[name] = np.array([float(one.row[name]) for one in estimates])
+    for further in nulls[1:]:
+        columns[f"p_{further.kind}"] = further.p_event(peak)
+        columns[f"q_{further.kind}"] = benjamini_hochberg(columns[f"p_{further.kind}"])
+    columns |= _numbers([one.row for one in estimates])
     table = xr.Dataset(
         {name: ("event", value, {"units": UNITS.get(name, "1")}) for name, value in columns.items()}
     )
     table["aliased"] = table["aliased"].astype(bool)
     table["class"] = ("event", np.array([str(e.row["class"]) for e in estimates], dtype="<U16"))
-    electrodes = reader.electrodes
-    maps = np.array([one.phase for one in estimates]).reshape(-1, len(electrodes))
+    sites = frames.sites
+    maps = np.array([one.phase for one in estimates], np.float32).reshape(-1, len(sites.electrodes))
     scores = np.array([one.verdict.prediction for one in estimates]).reshape(-1, len(CLASSES))
-    table["event_phase"] = (("event", "electrode"), maps, {"units": "rad"})
+    table["event_phase"] = (("event", "electrode"), maps[:, sites.nearest], {"units": "rad"})
     table["prediction"] = (("event", "pattern"), scores, {"units": "1"})
-    return table.assign_coords(
-        pattern=list(CLASSES),
-        electrode=reader.lfp["electrode"].values[electrodes.index],
-        x=("electrode", electrodes.position[:, 0], {"units": "mm"}),
-        y=("electrode", electrodes.position[:, 1], {"units": "mm"}),
-    )
+    return table.assign_coords(pattern=list(CLASSES))
 
 
-def dense_table(reader: FieldReader, frames: Frames) -> xr.Dataset:
-    """Measures of every frame along ``time``; names are prefixed where the table uses them."""
-    renamed = {"direction": "frame_direction", "speed": "frame_speed"}
-    renamed |= {"frequency": "frame_frequency", "interpolated": "frame_interpolated"}
-    renamed |= {"aliased": "frame_aliased"}
-    table = xr.Dataset(
-        {
-            renamed.get(name, name): ("time", value, {"units": DENSE_UNITS.get(name, "1")})
-            for name, value in frames.dense.items()
-        },
-        coords={"time": ("time", reader.lfp["time"].values[:: reader.every], {"units": "s"})},
-    )
-    if frames.phase is not None:
-        table["phase"] = (("time", "electrode"), frames.phase, {"units": "rad"})
-    return table
+def _numbers(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """Every numeric column of the rows, those of events without it NaN."""
+    names = dict.fromkeys((*NUMBERS, *ALWAYS))
+    for row in rows:
+        names |= dict.fromkeys(name for name, value in row.items() if not isinstance(value, str))
+    return {name: np.array([float(row.get(name, np.nan)) for row in rows]) for name in names}
 
 
 def delay_table(plane: DelayPlane | None) -> xr.Dataset:

@@ -9,9 +9,8 @@ gradient along its chains, against sites shifted in time; on rings: pulses.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-import dask
 import numpy as np
 import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -21,24 +20,23 @@ from driftwave.latent_waves.decoded_sources import gives_field, of_lattice, of_o
 from driftwave.latent_waves.lattice import analyse_lattice, on_lattice
 from driftwave.latent_waves.loadings import analyse_loadings
 from driftwave.latent_waves.ring_pulses import analyse_rings, on_rings
-from driftwave.nulls.surrogates import (
-    Draw,
-    Null,
-    Scale,
-    multiscale,
-    power_course,
-    zero_lag_factors,
-)
-from driftwave.phase.directionality import FAMILIES
-from driftwave.phase.frames import FieldReader, Frames, open_field, read_frames
+from driftwave.nulls.kinds import Kind
+from driftwave.nulls.null import Null
+from driftwave.nulls.of_field import field_nulls, recording_windows
+from driftwave.nulls.statistics import multiscale, recording_means
+from driftwave.phase.directionality import FAMILIES, Directionality
+from driftwave.phase.frames import FieldReader, open_field
+from driftwave.phase.passes import Frames, read_frames
+from driftwave.phase.signal import wave_signal
 from driftwave.recording import require
+from driftwave.wave_events.arrays import per_array
 from driftwave.wave_events.delays import delay_plane
+from driftwave.wave_events.dense import dense_table
 from driftwave.wave_events.matching import match_truth
 from driftwave.wave_events.spans import SpanFinder
-from driftwave.wave_events.table import delay_table, dense_table, event_table
+from driftwave.wave_events.table import delay_table, event_table
 
 PAPER = "Rubino et al. 2006; Davis et al. 2020"
-SCALING = 19
 LONGEST_GAP = 0.1
 
 
@@ -59,7 +57,26 @@ class Params(BaseModel):
         description="Frames per second, reached by dropping samples after the filter; default six "
         "times the band's upper edge.",
     )
+    signal: Literal["auto", "field", "imaging", "spikes"] = Field(
+        "auto",
+        description="Where waves are looked for; auto takes the field, else imaging, else spikes.",
+    )
     chunk: float = Field(60.0, gt=0, description="Length of a stretch handled at once, s.")
+    memory: float = Field(
+        300.0, gt=0, description="MB that a stretch may take; it is made shorter to fit."
+    )
+    max_missing: float = Field(
+        0.2,
+        ge=0,
+        lt=1,
+        description="Share of missing samples above which an electrode is dropped; fewer make "
+        "gaps for all electrodes.",
+    )
+    sites: int = Field(
+        256,
+        ge=16,
+        description="Most electrodes that events are found on; of more, neighbours are averaged.",
+    )
     smoothing: tuple[float, ...] = Field(
         (0.5, 1.0),
         min_length=1,
@@ -83,7 +100,10 @@ class Params(BaseModel):
         0.05, gt=0, lt=1, description="False discovery rate at which an event is significant."
     )
     bootstrap: int = Field(200, ge=20, description="Resamples of cycles for confidence intervals.")
-    keep_phase: bool = Field(False, description="Whether the phase of every frame is kept.")
+    fields: tuple[Literal["phase", "gradient", "divergence", "curl", "charge"], ...] = Field(
+        ("phase", "gradient", "divergence", "curl", "charge"),
+        description="Fields kept at every electrode and frame, on disk until they are stored.",
+    )
     delay_band: tuple[float, float] | None = Field(
         (1.0, 13.0),
         description="Band (Hz) of the plane fitted to delays over the recording; null for none.",
@@ -140,8 +160,8 @@ def analyse(
     common = {"surrogates": params.surrogates, "seed": seed}
     if latents is not None and gives_field(latents):
         return of_lattice(recording, latents, width=params.oscillator_width, **common)
-    dataset = require(recording, "field", "waves")
     if latents is not None:
+        dataset = require(recording, "field", "waves")
         width = params.oscillator_width
         table = analyse_loadings(
             recording, dataset, latents, width=width, chunk=params.chunk, **common
@@ -150,72 +170,92 @@ def analyse(
             return table
         fields = of_oscillators(recording, dataset, latents, width=width, **common)
         return table.merge(fields, combine_attrs="no_conflicts")
-    reader = open_field(recording, dataset, band=params.band, frame_rate=params.frame_rate)
+    dataset = wave_signal(recording, params.signal)
+    session = str(recording.attrs.get("session", "recording"))
+    return per_array(dataset, session, lambda one: _array(recording, one, params, seed))
+
+
+def _array(recording: xr.DataTree, dataset: xr.Dataset, params: Params, seed: int) -> xr.Dataset:
+    """Analyse the field of one array."""
+    reader = open_field(
+        recording,
+        dataset,
+        band=params.band,
+        frame_rate=params.frame_rate,
+        max_missing=params.max_missing,
+    )
     frames, measure = read_frames(
         reader,
         chunk=params.chunk,
         generalized=params.phase == "generalized",
-        keep_phase=params.keep_phase,
+        fields=params.fields,
+        sites=params.sites,
+        memory=params.memory,
     )
     windows = tuple(max(1, round(s * reader.detection_rate)) for s in params.smoothing)
-    draw = Draw(
-        factors=zero_lag_factors(frames.spectrum.mean),
-        gain=power_course(frames.fluxes.power, _course(reader)),
-        measure=measure,
-        stretch=round(params.chunk * reader.detection_rate),
-        smoothing=windows,
-    )
     finder = _finder(reader, windows[0], params)
-    null = _null(draw, finder, params, seed)
+    nulls = _null(frames, measure, finder, windows, params, seed)
     smooth = multiscale(frames.fluxes, windows)
-    spans = null.scale.spans(smooth, finder)
-    events = event_table(reader, measure, spans, null, params, seed)
+    spans = nulls[0].scale.spans(smooth, finder)
+    events = event_table(frames, measure, spans, nulls, params, seed)
     result = xr.merge(
-        [events, dense_table(reader, frames), _null_table(reader, frames, smooth, null)],
+        [dense_table(reader, frames), events, _null_table(frames, smooth, nulls[0])],
         compat="no_conflicts",
         combine_attrs="drop_conflicts",
     )
     if params.delay_band is not None:
-        plane = delay_plane(reader, params.delay_band, draws=40, rng=generator(seed, "delay plane"))
+        rng = generator(seed, "delay plane")
+        plane = delay_plane(frames.reader, params.delay_band, draws=40, rng=rng)
         result = result.merge(delay_table(plane))
     if "truth" in recording.children and "wave_start" in recording["truth"]:
         result = result.merge(match_truth(recording["truth"].to_dataset(), events, params.level))
-    return result.assign_attrs(
-        source="field",
-        session=reader.session,
-        band=list(params.band),
-        phase=params.phase,
-        sampling_rate=reader.rate,
-        detection_rate=reader.detection_rate,
-        pitch=reader.electrodes.pitch,
-        null="zero-lag cross-spectrum surrogates",
+    return result.assign_attrs(_attrs(reader, frames, params))
+
+
+def _attrs(reader: FieldReader, frames: Frames, params: Params) -> dict[str, Any]:
+    sites = frames.sites.electrodes
+    return {
+        "source": "field",
+        "detector": "phase_gradient",
+        "speed_kind": "phase",
+        "session": reader.session,
+        "signal": str(reader.lfp.attrs.get("signal", "field")),
+        "band": list(params.band),
+        "phase": params.phase,
+        "sampling_rate": reader.rate,
+        "detection_rate": reader.detection_rate,
+        "pitch": reader.electrodes.pitch,
+        "detection_sites": len(sites),
+        "detection_wavelength": float(2 * sites.spacing.max()),
+        "electrodes_dropped": list(reader.dropped),
+        "gap_share": float(reader.gaps.mean()),
+        "null": "zero-lag cross-spectrum surrogates",
+        "surrogates": params.surrogates,
+        "level": params.level,
+    }
+
+
+def _null(
+    frames: Frames,
+    measure: Directionality,
+    finder: SpanFinder,
+    windows: tuple[int, ...],
+    params: Params,
+    seed: int,
+) -> list[Null]:
+    """Nulls of the recording, the default one first."""
+    kinds: tuple[Kind, ...] = ("zero_lag",)
+    return field_nulls(
+        frames,
+        measure,
+        finder,
+        kinds=kinds,
         surrogates=params.surrogates,
-        level=params.level,
+        smoothing=windows,
+        quantile=params.threshold,
+        chunk=params.chunk,
+        seed=seed,
     )
-
-
-def _null(draw: Draw, finder: SpanFinder, params: Params, seed: int) -> Null:
-    """Draw surrogates: a few to scale the statistic, then all of them against that scale."""
-
-    def stream(number: int) -> np.random.Generator:
-        return generator(seed, "zero-lag surrogate", str(number))
-
-    few = [dask.delayed(draw.sample)(stream(number)) for number in range(SCALING)]
-    scale = Scale.of(np.concatenate(dask.compute(*few), axis=1), params.threshold)
-    numbers = range(SCALING, SCALING + params.surrogates)
-    drawn = [dask.delayed(draw.reduced)(stream(number), scale, finder) for number in numbers]
-    return Null.of(scale, list(dask.compute(*drawn)))
-
-
-def _course(reader: FieldReader) -> int:
-    """Detection frames over which the field's power is smoothed to give surrogates its course.
-
-    Two cycles, or twice the band's correlation time: any shorter, and chance fluctuations that
-    surrogates have of their own would count twice.
-    """
-    low, high = reader.band
-    seconds = 2 * max(1 / np.sqrt(low * high), 1 / (high - low))
-    return max(1, round(seconds * reader.detection_rate))
 
 
 def _finder(reader: FieldReader, window: int, params: Params) -> SpanFinder:
@@ -226,24 +266,28 @@ def _finder(reader: FieldReader, window: int, params: Params) -> SpanFinder:
         shortest=max(2, round(params.shortest * cycle * rate)),
         longest_gap=round(LONGEST_GAP * rate),
         longest=round(params.longest * rate),
+        gaps=reader.detection_gaps,
     )
 
 
-def _null_table(reader: FieldReader, frames: Frames, smooth: np.ndarray, null: Null) -> xr.Dataset:
+def _null_table(frames: Frames, smooth: np.ndarray, null: Null) -> xr.Dataset:
     """The statistic with time, and the null beside what was observed."""
-    observed = frames.fluxes.mean_statistic()
+    reader = frames.reader
+    observed = recording_means(frames.fluxes, recording_windows(reader))
     families = len(FAMILIES)
     unit = {"units": "1"}
     time = reader.lfp["time"].values[:: reader.every * reader.stride]
+    statistic = np.where(reader.detection_gaps, np.nan, smooth[:families])
+    score = np.where(reader.detection_gaps, np.nan, null.scale.score(smooth))
     return xr.Dataset(
         {
-            "statistic": (("frame", "family"), smooth[:families].T.astype(np.float32), unit),
-            "score": ("frame", null.scale.score(smooth).astype(np.float32), {"units": "null SD"}),
+            "statistic": (("frame", "family"), statistic.T.astype(np.float32), unit),
+            "score": ("frame", score.astype(np.float32), {"units": "null SD"}),
             "threshold": ("family", null.scale.threshold[:families], unit),
-            "null_mean": (("surrogate", "family"), null.mean.astype(np.float64), unit),
+            "null_mean": (("surrogate", "family"), null.means[:, 0].astype(np.float64), unit),
             "null_largest_score": ("surrogate", null.largest, {"units": "null SD"}),
             "null_event_score": ("null_event", null.peaks, {"units": "null SD"}),
-            "observed_mean": ("family", observed.astype(np.float64), unit),
+            "observed_mean": ("family", observed[0].astype(np.float64), unit),
             "p_recording": ("family", null.p_recording(observed), unit),
         },
         coords={

@@ -1,0 +1,122 @@
+"""A film of the phase over the array in the course of a recording's best waves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from driftwave.figures.event_course import Course, course_of, headline
+from driftwave.figures.phase_maps import Arrows, colour_bar, draw_map, marker_area, positions
+from driftwave.figures.style import STYLE
+from driftwave.figures.wave_field import example_events
+from driftwave.store import atomic_path
+
+EVENTS = 3
+CYCLES = 2.0
+STEPS = 24  # images per cycle
+RATE = 12  # images per second
+DPI = 110
+
+
+def save_film(waves: xr.Dataset, out: Path) -> None:
+    """Write ``out``.gif and ``out``.mp4: two cycles in the middle of the clearest events.
+
+    Parameters
+    ----------
+    waves : Dataset
+        What the main analysis wrote, with the dense phase.
+    out : Path
+        Without suffix.
+    """
+    images = list(frames(waves))
+    with atomic_path(out.with_suffix(".gif")) as path:
+        _write_gif(images, path)
+    with atomic_path(out.with_suffix(".mp4")) as path:
+        _write_mp4(images, path)
+
+
+def frames(waves: xr.Dataset) -> Iterator[np.ndarray]:
+    """Images (row, column, 3), uint8, of the film; one that says why where there is none."""
+    chosen = example_events(waves, EVENTS) if waves.sizes.get("event", 0) else []
+    with plt.rc_context(STYLE):
+        if not chosen:
+            yield from _words("no event above the threshold\nof the zero-lag null")
+        for event in chosen:
+            one = waves.isel(event=event)
+            course = course_of(waves, one, cycles=CYCLES, steps=STEPS)
+            if course is None:
+                yield from _words("the dense phase was not kept\n(parameter fields)")
+                return
+            yield from _event(waves, one, course)
+
+
+def _words(text: str) -> Iterator[np.ndarray]:
+    figure, axes = plt.subplots(figsize=(3.2, 1.2), dpi=DPI)
+    axes.axis("off")
+    axes.text(0.5, 0.5, text, ha="center", va="center")
+    yield _image(figure)
+    plt.close(figure)
+
+
+def _event(waves: xr.Dataset, one: xr.Dataset, course: Course) -> Iterator[np.ndarray]:
+    position = positions(waves)
+    figure, axes = plt.subplots(figsize=(3.6, 3.4), dpi=DPI)
+    area = marker_area(figure, position, float(waves.attrs["pitch"]), 1.25)
+    points = draw_map(axes, position, course.phase[:, 0], area)
+    arrows = Arrows.of(position)
+    gradient = course.gradient
+    quiver = None if gradient is None else arrows.draw(axes, gradient[:, :, 0])
+    colour_bar(figure, [axes])
+    slower = RATE * float(np.diff(course.time).mean())
+    axes.set_title(f"{headline(one)}\n", fontsize=8)
+    clock = axes.text(0.5, 1.01, "", transform=axes.transAxes, ha="center", fontsize=8)
+    for moment, seconds in enumerate(course.time):
+        points.set_array(course.phase[:, moment])
+        if quiver is not None and gradient is not None:
+            quiver.set_UVC(*arrows.vectors(gradient[:, :, moment]).T)
+        clock.set_text(f"{seconds:.3f} s, {1 / slower:.0f} times slower")
+        yield _image(figure)
+    plt.close(figure)
+
+
+def _image(figure: Figure) -> np.ndarray:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _write_gif(images: list[np.ndarray], path: Path) -> None:
+    """All images share the colours of the first, as a film whose colours flicker misleads."""
+    palette = Image.fromarray(images[0]).quantize(128, dither=Image.Dither.NONE)
+    pages = [
+        Image.fromarray(image).quantize(palette=palette, dither=Image.Dither.NONE)
+        for image in images
+    ]
+    pages[0].save(
+        path, format="GIF", save_all=True, append_images=pages[1:], duration=1000 // RATE, loop=0
+    )
+
+
+def _write_mp4(images: list[np.ndarray], path: Path) -> None:
+    """H.264 with even sides, as players want."""
+    height = max(image.shape[0] for image in images) // 2 * 2
+    width = max(image.shape[1] for image in images) // 2 * 2
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("h264", rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for image in images:
+            page = np.full((height, width, 3), 255, np.uint8)
+            part = image[:height, :width]
+            page[: part.shape[0], : part.shape[1]] = part
+            for packet in stream.encode(av.VideoFrame.from_ndarray(page, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)

@@ -1,0 +1,1 @@
+"""Optical flow of phase, and the patterns of a flow."""

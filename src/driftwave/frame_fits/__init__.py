@@ -1,0 +1,1 @@
+"""Patterns fitted to single frames of phase."""

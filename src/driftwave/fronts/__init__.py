@@ -1,0 +1,1 @@
+"""Wave fronts: triggers at electrodes, grouped in space and time."""

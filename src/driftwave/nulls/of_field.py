@@ -1,0 +1,105 @@
+"""The nulls of a recording's field."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from driftwave.nulls.cross_spectrum import zero_lag_factors
+from driftwave.nulls.kinds import Kind, Randomised
+from driftwave.nulls.null import Draw, Null, Source, ZeroLag, stationary_powers
+from driftwave.nulls.surrogates import matched_course
+from driftwave.phase.directionality import Directionality
+from driftwave.phase.frames import FieldReader
+from driftwave.phase.passes import Frames
+from driftwave.wave_events.spans import SpanFinder
+
+# s; the first finds waves that come and go, the second weak steady ones.
+RECORDING_WINDOWS = (1.0, 8.0)
+PILOTS = 5
+
+
+def course_frames(reader: FieldReader) -> int:
+    """Detection frames over which power is smoothed to give surrogates the field's course.
+
+    One cycle, or the band's correlation time. Over longer ones fast modulation is lost, and
+    surrogates average over more independent moments than the field does.
+    """
+    low, high = reader.band
+    seconds = max(1 / np.sqrt(low * high), 1 / (high - low))
+    return max(1, round(seconds * reader.detection_rate))
+
+
+def recording_windows(reader: FieldReader) -> tuple[int, ...]:
+    """Windows (detection frames) of the statistic of the whole recording."""
+    return tuple(max(1, round(s * reader.detection_rate)) for s in RECORDING_WINDOWS)
+
+
+def field_nulls(
+    frames: Frames,
+    measure: Directionality,
+    finder: SpanFinder,
+    *,
+    kinds: tuple[Kind, ...],
+    surrogates: int,
+    smoothing: tuple[int, ...],
+    quantile: float,
+    chunk: float,
+    seed: int,
+) -> list[Null]:
+    """Draw the surrogates of each null; the first one scales the statistic for all.
+
+    Parameters
+    ----------
+    frames : Frames
+        Of the field.
+    measure : Directionality
+        Of the same sites.
+    finder : SpanFinder
+    kinds : tuple of str
+        Of :data:`driftwave.nulls.kinds.NULLS`, the default one first.
+    surrogates : int
+        Of each null.
+    smoothing : tuple of int
+        Windows of the statistic over time, detection frames.
+    quantile : float
+        Of the smoothed statistic, above which events lie.
+    chunk : float
+        s of a surrogate drawn at once.
+    seed : int
+    """
+    windows = recording_windows(frames.reader)
+    found: list[Null] = []
+    for kind in kinds:
+        source = source_of(frames, kind, chunk, seed)
+        draw = Draw(source, measure, smoothing, windows)
+        found.append(
+            draw.null(
+                finder,
+                surrogates=surrogates,
+                quantile=quantile,
+                seed=seed,
+                scale=found[0].scale if found else None,
+            )
+        )
+    return found
+
+
+def source_of(frames: Frames, kind: Kind, chunk: float, seed: int) -> Source:
+    """Where surrogates of one kind come from."""
+    reader = frames.reader
+    stretch = max(1, round(chunk * reader.detection_rate))
+    power = frames.fluxes.power
+    gaps = reader.detection_gaps
+    if kind != "zero_lag":
+
+        def read(start: int, stop: int) -> np.ndarray:
+            signal = reader.signal(start * reader.stride, stop * reader.stride)
+            signal = signal[:, :: reader.stride].astype(np.complex64, copy=False)
+            return np.where(gaps[start:stop], np.complex64(0), signal)
+
+        return Randomised(kind, read, len(power), stretch, reader.electrodes)
+    factors = zero_lag_factors(frames.spectrum.mean)
+    stationary = stationary_powers(factors, len(power), stretch, seed, PILOTS)
+    stationary = [np.where(gaps, 0, one) for one in stationary]
+    gain = matched_course(power, stationary, course_frames(reader))
+    return ZeroLag(factors, np.where(gaps, np.float32(0), gain), stretch)

@@ -1,0 +1,1 @@
+"""Spikes against the phase of waves."""
