@@ -1,9 +1,11 @@
 """CPU seconds and peak memory of each step of the waves stage, and of peers where installed.
 
-    python benchmarks/waves.py [--minutes 10] [--surrogates 20]
+    python benchmarks/waves.py [--minutes 10] [--surrogates 20] [--large]
 
-96 channels at 1 kHz, 1/f noise with a plane wave. Each step runs in a process of its own, so that
-its peak memory (MB, beyond that of the imports and the input) is its own.
+96 channels at 1 kHz, 1/f noise with a plane wave for 2 s of every 6 s. Each step runs in a process
+of its own, so that its peak memory (MB, beyond that of the imports and the input) is its own.
+``--large`` adds a minute of 4,096 electrodes at 250 Hz and of an imaging movie of 100 x 100 pixels
+at 30 Hz, whose signals are made block by block as they are read.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ import xarray as xr
 
 RATE = 1000.0
 BAND = (5.0, 40.0)
+FEWEST = 19
+FIELDS = ("phase", "gradient", "divergence", "curl", "charge")
 
 
 def write_field(path: Path, minutes: float) -> None:
@@ -36,11 +40,12 @@ def write_field(path: Path, minutes: float) -> None:
     gain = np.maximum(frequency, 1.0) ** -0.75
     lfp = np.empty((count, 96), np.float32)
     clock = np.arange(count) / RATE
+    burst = clock % 6 < 2
     for channel in range(96):
         shape = np.fft.rfft(rng.standard_normal(count)) * gain
         noise = np.fft.irfft(shape, n=count)
         wave = np.cos(2 * np.pi * 12 * clock - 0.5 * place[channel, 0])
-        lfp[:, channel] = 50 * (noise / noise.std() + 0.5 * wave)
+        lfp[:, channel] = 50 * (noise / noise.std() + burst * wave)
     field = xr.Dataset(
         {"lfp": (("time", "electrode"), lfp, {"units": "microvolt"})},
         coords={
@@ -79,11 +84,39 @@ def ours_generalized_phase(path: Path) -> None:
         reader.stretch(start, start + step, generalized=True)
 
 
-def ours_frames(path: Path) -> None:
-    """The above, gradient, PGD, direction, speed, fluxes and cross-spectrum."""
-    from driftwave.phase.frames import read_frames
+def ours_frames(path: Path, fields: tuple[str, ...] = ()) -> None:
+    """The above, gradient, PGD, direction, speed, fluxes, cross-spectrum, and dense fields."""
+    from driftwave.phase.passes import read_frames
 
-    read_frames(_reader(path), chunk=60, generalized=True, keep_phase=False)
+    read_frames(_reader(path), chunk=60, generalized=True, fields=fields)
+
+
+def ours_without_surrogates(path: Path) -> None:
+    """The above, events with class and intervals, and the delay plane; the fewest surrogates."""
+    ours_everything(path, FEWEST)
+
+
+def ours_surrogates(path: Path, surrogates: int) -> None:
+    """Frames as above without dense fields, then surrogates alone."""
+    from driftwave.nulls.of_field import field_nulls
+    from driftwave.phase.passes import read_frames
+    from driftwave.waves.phase_gradient import Params, _finder
+
+    params = Params()
+    reader = _reader(path)
+    frames, measure = read_frames(reader, chunk=60, generalized=True)
+    windows = tuple(max(1, round(s * reader.detection_rate)) for s in params.smoothing)
+    field_nulls(
+        frames,
+        measure,
+        _finder(reader, windows[0], params),
+        kinds=("zero_lag",),
+        surrogates=surrogates,
+        smoothing=windows,
+        quantile=params.threshold,
+        chunk=60,
+        seed=0,
+    )
 
 
 def ours_everything(path: Path, surrogates: int) -> None:
@@ -92,6 +125,61 @@ def ours_everything(path: Path, surrogates: int) -> None:
     from driftwave.waves.phase_gradient import Params, analyse
 
     analyse(open_tree(path), None, Params(surrogates=surrogates), seed=0)
+
+
+def ours_stored(path: Path, surrogates: int) -> None:
+    """The above, and the result written to a store."""
+    from driftwave.store import open_tree, write_tree
+    from driftwave.waves.phase_gradient import Params, analyse
+
+    result = analyse(open_tree(path), None, Params(surrogates=surrogates), seed=0)
+    write_tree(result, path.with_name("waves.zarr"))
+
+
+def lazy_field(columns: int, rows: int, rate: float, seconds: float, frequency: float):
+    """A plane wave and white noise on a large grid, made block by block as they are read."""
+    import dask.array as da
+
+    place = np.array([(i, j) for j in range(rows) for i in range(columns)], float) * 0.1
+    lag = 2 * np.pi / 4.0 * place @ np.array([np.cos(0.5), np.sin(0.5)])
+    count, block = round(seconds * rate), round(2 * rate)
+
+    def make(block_info=None) -> np.ndarray:
+        (start, stop), _ = block_info[None]["array-location"]
+        clock = np.arange(start, stop)[:, None] / rate
+        noise = np.random.default_rng(start).standard_normal((stop - start, len(place)), np.float32)
+        return noise + np.cos(2 * np.pi * frequency * clock - lag).astype(np.float32)
+
+    sizes = (block,) * (count // block) + ((count % block,) if count % block else ())
+    lfp = da.map_blocks(make, chunks=(sizes, (len(place),)), dtype=np.float32)
+    field = xr.Dataset(
+        {"lfp": (("time", "electrode"), lfp)},
+        coords={
+            "time": np.arange(count) / rate,
+            "x": ("electrode", place[:, 0]),
+            "y": ("electrode", place[:, 1]),
+            "electrode": np.arange(len(place)),
+        },
+        attrs={"sampling_rate": rate},
+    )
+    root = xr.Dataset(attrs={"session": "large"})
+    return xr.DataTree.from_dict({"/": root, "field": field})
+
+
+def ours_electrodes() -> None:
+    """4,096 electrodes, 250 Hz, 60 s, 5-40 Hz: everything with the fewest surrogates."""
+    from driftwave.waves.phase_gradient import Params, analyse
+
+    tree = lazy_field(64, 64, 250.0, 60.0, 8.0)
+    analyse(tree, None, Params(surrogates=FEWEST, delay_band=None), seed=0)
+
+
+def ours_movie() -> None:
+    """A movie of 100 x 100 pixels, 30 Hz, 60 s, 0.5-8 Hz: everything with the fewest surrogates."""
+    from driftwave.waves.phase_gradient import Params, analyse
+
+    tree = lazy_field(100, 100, 30.0, 60.0, 2.0)
+    analyse(tree, None, Params(band=(0.5, 8), surrogates=FEWEST, delay_band=None), seed=0)
 
 
 def elephant_filter(path: Path) -> None:
@@ -135,6 +223,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--surrogates", type=int, default=20)
+    parser.add_argument("--large", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "recording.zarr"
@@ -148,12 +237,23 @@ def main() -> None:
             ("ours: read, band-pass, analytic, decimate", ours_filter, (path,)),
             ("ours: + generalized phase", ours_generalized_phase, (path,)),
             ("ours: + gradient, PGD, cross-spectrum", ours_frames, (path,)),
+            ("ours: + dense fields", ours_frames, (path, FIELDS)),
+            (f"ours: all, {FEWEST} surrogates", ours_without_surrogates, (path,)),
+            (f"ours: all, {FEWEST} surrogates, stored", ours_stored, (path, FEWEST)),
             (
                 f"ours: all, {options.surrogates} surrogates",
                 ours_everything,
                 (path, options.surrogates),
             ),
+            (
+                f"ours: frames and {options.surrogates} surrogates alone",
+                ours_surrogates,
+                (path, options.surrogates),
+            ),
         ]
+        if options.large:
+            jobs.append(("ours: 4,096 electrodes x 1 min x 250 Hz", ours_electrodes, ()))
+            jobs.append(("ours: 100 x 100 pixels x 1 min x 30 Hz", ours_movie, ()))
         if importlib.util.find_spec("elephant"):
             jobs.append(("elephant: band-pass, Hilbert", elephant_filter, (path,)))
         print(f"96 channels x {options.minutes:g} min x {RATE:g} Hz")

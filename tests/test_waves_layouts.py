@@ -19,9 +19,10 @@ from driftwave.phase.gradient import (
     order_parameter,
     wrap,
 )
+from driftwave.waves.phase_gradient import Params, analyse
 from nwb_builder import Builder
 from nwb_builder import grid as nwb_grid
-from waves_cases import PITCH, grid, phase_of
+from waves_cases import PITCH, grid, in_band, noise, phase_of, recording_of
 
 RATE = 250.0
 
@@ -431,3 +432,29 @@ def test_ingest_keeps_arrays_whose_positions_start_at_zero(tmp_path):
     both[12] = both[13]
     with pytest.raises(InputError, match=r"electrodes \[12, 13\] all at"):
         _ingest(tmp_path / "g.nwb", both, groups=2)
+
+
+@pytest.mark.parametrize("tilt", [0, 25])
+def test_waves_along_a_probe_are_found_with_their_direction_and_speed(tilt):
+    axis = np.array([np.sin(np.deg2rad(tilt)), np.cos(np.deg2rad(tilt))])
+    position = np.arange(32)[:, None] * 0.1 * axis
+    rate = 250.0
+    time = np.arange(0, 20, 1 / rate)
+    # Two seconds down the probe out of every five, the direction in the probe's own terms.
+    travelling = time % 5 > 3
+    phase = 2 * np.pi * 12 * time + 2 * np.pi * 12 / 80 * (position @ axis)[:, None]
+    rng = np.random.default_rng(1)
+    lfp = noise(rng, position, len(time), rate, length=0.6, shared=0.5)
+    lfp += 2 * in_band(lfp, rate) * np.sqrt(2) * travelling * np.cos(phase)
+    result = analyse(
+        recording_of(lfp.T, position, rate),
+        None,
+        Params(surrogates=19, bootstrap=20, delay_band=None),
+        seed=0,
+    )
+    assert np.isfinite(result["score"]).all()
+    waves = result.isel(event=np.flatnonzero(result["class"].values == "planar"))
+    assert waves.sizes["event"] >= 3
+    off = np.angle(np.exp(1j * (np.deg2rad(waves["direction"]) - np.arctan2(*-axis[::-1]))))
+    np.testing.assert_allclose(off, 0, atol=1e-6)
+    assert float(waves["speed"].median()) == pytest.approx(80, rel=0.1)

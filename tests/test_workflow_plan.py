@@ -115,6 +115,8 @@ def test_jobs_follow_from_what_the_layout_yields(content: dict[str, Any]) -> Non
         "score": ["oscillators"],
         "compare": [""],
         "waves": ["recording", "oscillators"],
+        "wave_table": [""],
+        "wave_film": [""],
     }
 
 

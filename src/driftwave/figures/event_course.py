@@ -20,7 +20,8 @@ class Course(NamedTuple):
     phase : ndarray (electrode, moment)
         rad.
     gradient : ndarray (2, electrode, moment) or None
-        rad/mm; NaN where an electrode has too few neighbours. None if it was not kept.
+        rad/mm, averaged over half a cycle; NaN where an electrode has too few neighbours. None if
+        it was not kept.
     """
 
     time: np.ndarray
@@ -51,9 +52,28 @@ def course_of(waves: xr.Dataset, one: xr.Dataset, *, cycles: float, steps: int) 
     frames = np.unique(frames) if cycles > 1 else frames
     gradient = None
     if "gradient_x" in waves:
-        parts = [waves[f"gradient_{axis}"].isel(time=frames).values.T for axis in "xy"]
-        gradient = np.stack(parts)
+        gradient = _gradient(waves, frames, 0.25 / float(one["frequency"]))
     return Course(time[frames], waves["phase"].isel(time=frames).values.T, gradient)
+
+
+def _gradient(waves: xr.Dataset, frames: np.ndarray, around: float) -> np.ndarray:
+    """Gradient (2, electrode, moment) averaged over ``around`` (s) to either side of ``frames``.
+
+    That of single frames is too noisy to look at.
+    """
+    time = waves["time"].values
+    low = np.searchsorted(time, time[frames] - around)
+    high = np.searchsorted(time, time[frames] + around, side="right")
+    kept = slice(int(low.min()), int(high.max()))
+    values = np.stack([waves[f"gradient_{axis}"].isel(time=kept).values for axis in "xy"])
+    known = np.isfinite(values)
+    start = np.zeros((2, 1, values.shape[2]))
+    total = np.concatenate([start, np.cumsum(np.where(known, values, 0), axis=1)], axis=1)
+    count = np.concatenate([start, np.cumsum(known, axis=1)], axis=1)
+    low, high = low - kept.start, high - kept.start
+    number = count[:, high] - count[:, low]
+    mean = (total[:, high] - total[:, low]) / np.where(number > 0, number, np.nan)
+    return mean.transpose(0, 2, 1)
 
 
 def headline(one: xr.Dataset) -> str:

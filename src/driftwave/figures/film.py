@@ -6,16 +6,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import av
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
 from driftwave.figures.event_course import Course, course_of, headline
-from driftwave.figures.phase_maps import Arrows, colour_bar, draw_map, marker_area, positions
-from driftwave.figures.style import STYLE
+from driftwave.figures.phase_maps import (
+    ARROW_COLOUR,
+    Arrows,
+    colour_bar,
+    draw_map,
+    marker_area,
+    positions,
+)
+from driftwave.figures.style import CYCLIC, STYLE
 from driftwave.figures.wave_field import example_events
 from driftwave.store import atomic_path
 
@@ -69,9 +78,9 @@ def _words(text: str) -> Iterator[np.ndarray]:
 def _event(waves: xr.Dataset, one: xr.Dataset, course: Course) -> Iterator[np.ndarray]:
     position = positions(waves)
     figure, axes = plt.subplots(figsize=(3.6, 3.4), dpi=DPI)
-    area = marker_area(figure, position, float(waves.attrs["pitch"]), 1.25)
+    area = marker_area(figure, position, float(waves.attrs["pitch"]), 1.05)
     points = draw_map(axes, position, course.phase[:, 0], area)
-    arrows = Arrows.of(position)
+    arrows = Arrows.of(position, float(waves.attrs["pitch"]))
     gradient = course.gradient
     quiver = None if gradient is None else arrows.draw(axes, gradient[:, :, 0])
     colour_bar(figure, [axes])
@@ -93,9 +102,21 @@ def _image(figure: Figure) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
+def _palette() -> Image.Image:
+    """The 256 colours of a gif: the phase's, greys for text, and the arrows' down to black."""
+    phase = mpl.colormaps[CYCLIC](np.linspace(0, 1, 192))[:, :3]
+    grey = np.repeat(np.linspace(0, 1, 48)[:, None], 3, axis=1)
+    arrow = np.linspace(0, 1, 16)[:, None] * to_rgb(ARROW_COLOUR)
+    image = Image.new("P", (1, 1))
+    image.putpalette(
+        (255 * np.concatenate([phase, grey, arrow])).round().astype(np.uint8).tobytes()
+    )
+    return image
+
+
 def _write_gif(images: list[np.ndarray], path: Path) -> None:
-    """All images share the colours of the first, as a film whose colours flicker misleads."""
-    palette = Image.fromarray(images[0]).quantize(128, dither=Image.Dither.NONE)
+    """All images share one palette, as a film whose colours flicker misleads."""
+    palette = _palette()
     pages = [
         Image.fromarray(image).quantize(palette=palette, dither=Image.Dither.NONE)
         for image in images

@@ -16,8 +16,10 @@ from matplotlib.quiver import Quiver
 
 from driftwave.figures.style import COLOURS, CYCLIC
 
-ARROWS = 7  # along the longer side of a map
+ARROWS = 7  # along the longer side of a map, at most
+CELL = 2  # side of an arrow's cell, in pitches, at least
 MARGIN = 0.08
+OVERLAP = 1.08
 ARROW_COLOUR = COLOURS[7]
 
 
@@ -25,7 +27,8 @@ def marker_area(figure: Figure, position: np.ndarray, pitch: float, columns: flo
     """Area (points squared) of a square as large as the pitch, with ``columns`` maps in a row."""
     extent = float(np.ptp(position, axis=0).max()) + pitch
     inches = 0.78 * figure.get_figwidth() / columns * pitch / extent
-    return (72 * inches) ** 2
+    # A little too large, since gaps between rounded squares show as lines.
+    return (72 * OVERLAP * inches) ** 2
 
 
 def draw_map(axes: Axes, position: np.ndarray, phase: np.ndarray, area: float) -> PathCollection:
@@ -71,11 +74,11 @@ class Arrows:
     length: float
 
     @classmethod
-    def of(cls, position: np.ndarray) -> Arrows:
-        """Cells for electrodes at ``position`` (electrode, 2), mm."""
-        low, size = position.min(axis=0), np.ptp(position, axis=0)
-        step = max(float(size.max()) / ARROWS, 1e-9)
-        column = np.floor((position - low) / (step * (1 + 1e-9))).astype(int)
+    def of(cls, position: np.ndarray, pitch: float) -> Arrows:
+        """Cells for electrodes at ``position`` (electrode, 2), mm, about ``pitch`` (mm) apart."""
+        low, size = position.min(axis=0) - pitch / 2, np.ptp(position, axis=0) + pitch
+        step = max(float(size.max()) / ARROWS, CELL * pitch)
+        column = np.floor((position - low) / step + 1e-6).astype(int)
         cells, number = np.unique(column, axis=0, return_inverse=True)
         member = (number.ravel() == np.arange(len(cells))[:, None]).astype(float)
         place = member @ position / member.sum(axis=1, keepdims=True)

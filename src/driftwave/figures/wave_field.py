@@ -71,7 +71,7 @@ def _strips(waves: xr.Dataset) -> Figure:
     )
     position = positions(waves)
     area = marker_area(figure, position, float(waves.attrs["pitch"]), PHASES + 1)
-    arrows = Arrows.of(position)
+    arrows = Arrows.of(position, float(waves.attrs["pitch"]))
     for row, event in enumerate(chosen):
         one = waves.isel(event=event)
         course = course_of(waves, one, cycles=1, steps=PHASES)

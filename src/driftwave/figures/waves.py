@@ -23,7 +23,11 @@ CLASS_COLOURS = {
     "radial_in": COLOURS[4],
     "rotating_ccw": COLOURS[2],
     "rotating_cw": COLOURS[3],
+    "spiral_out": COLOURS[5],
+    "spiral_in": COLOURS[7],
+    "standing": COLOURS[6],
     "synchronous": NULL,
+    "none": "#DDDDDD",
     "zero_lag": NULL,
 }
 FAMILY_COLOURS = {"planar": COLOURS[0], "radial": COLOURS[1], "rotating": COLOURS[2]}

@@ -1,7 +1,7 @@
 """Zeros of a flow and what it does about them: source, sink, rotation, spiral or saddle.
 
 On a triangle the flow is interpolated linearly, v = sum_i b_i v_i with barycentric b; it vanishes
-inside if all b_i that solve v = 0 are positive, which the signs of three cross products say. The
+inside if no b_i that solves v = 0 is negative, which the signs of three cross products say. The
 Jacobian there is a least squares fit to all nodes within two pitches. With divergence d, curl c and
 strain s, its determinant is (d^2 + c^2 - s^2) / 4: negative at saddles. Elsewhere the angle
 atan2(|c|, |d|) tells sources and sinks (below 30 degrees) from spirals and rotations (above 60).
@@ -28,6 +28,7 @@ PATTERNS = (
 SADDLE = PATTERNS.index("saddle")
 RADIAL = np.pi / 6
 ROTATING = np.pi / 3
+PARALLEL = np.float32(1e-5)
 
 
 @dataclass(frozen=True)
@@ -66,16 +67,29 @@ def join(parts: list[CriticalPoints]) -> CriticalPoints:
 
 
 @compiled
+def _vanishes(flow, a, b, c, t):
+    """Whether the flow vanishes in a triangle, and the cross products of its corners' flows."""
+    ab = flow[0, a, t] * flow[1, b, t] - flow[1, a, t] * flow[0, b, t]
+    bc = flow[0, b, t] * flow[1, c, t] - flow[1, b, t] * flow[0, c, t]
+    ca = flow[0, c, t] * flow[1, a, t] - flow[1, c, t] * flow[0, a, t]
+    around = (ab >= 0 and bc >= 0 and ca >= 0) or (ab <= 0 and bc <= 0 and ca <= 0)
+    if not around:
+        return False, ab, bc, ca
+    size = np.float32(0)
+    for n in (a, b, c):
+        size += flow[0, n, t] ** 2 + flow[1, n, t] ** 2
+    # Between parallel flows, the signs are those of rounding.
+    return abs(ab + bc + ca) > PARALLEL * size, ab, bc, ca
+
+
+@compiled
 def _count(flow, triangle):
     """Number of triangles times frames in which the flow vanishes."""
     found = 0
     for i in range(len(triangle)):
         a, b, c = triangle[i]
         for t in range(flow.shape[2]):
-            ab = flow[0, a, t] * flow[1, b, t] - flow[1, a, t] * flow[0, b, t]
-            bc = flow[0, b, t] * flow[1, c, t] - flow[1, b, t] * flow[0, c, t]
-            ca = flow[0, c, t] * flow[1, a, t] - flow[1, c, t] * flow[0, a, t]
-            found += (ab > 0 and bc > 0 and ca > 0) or (ab < 0 and bc < 0 and ca < 0)
+            found += _vanishes(flow, a, b, c, t)[0]
     return found
 
 
@@ -86,10 +100,8 @@ def _collect(flow, triangle, position, near, slope, frame, place, jacobian):
     for i in range(len(triangle)):
         a, b, c = triangle[i]
         for t in range(flow.shape[2]):
-            ab = flow[0, a, t] * flow[1, b, t] - flow[1, a, t] * flow[0, b, t]
-            bc = flow[0, b, t] * flow[1, c, t] - flow[1, b, t] * flow[0, c, t]
-            ca = flow[0, c, t] * flow[1, a, t] - flow[1, c, t] * flow[0, a, t]
-            if not ((ab > 0 and bc > 0 and ca > 0) or (ab < 0 and bc < 0 and ca < 0)):
+            inside, ab, bc, ca = _vanishes(flow, a, b, c, t)
+            if not inside:
                 continue
             frame[found] = t
             total = ab + bc + ca

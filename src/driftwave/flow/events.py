@@ -90,7 +90,8 @@ def events_of(
     if null is not None:
         # Chance patterns too short to be events belong to the family of those tested.
         family = [_p_of(track, null) for track in tested if track.frames < rules.finder.shortest]
-        _add_q(rows, family)
+        _add_q([row for row in rows if row["class"] == "planar"], [])
+        _add_q([row for row in rows if row["class"] in PATTERNS], family)
     rows.sort(key=lambda row: (row["first"], row["last"]))
     return _table(rows, time)
 
@@ -107,10 +108,9 @@ def _table(rows: list[dict], time: np.ndarray) -> xr.Dataset:
 
 
 def _add_q(rows: list[dict], further: list[float]) -> None:
-    """False discovery rates over the rows' p values and those of what is not reported."""
-    tested = [row for row in rows if np.isfinite(row.get("p", np.nan))]
-    q = benjamini_hochberg(np.array([row["p"] for row in tested] + further))
-    for row, value in zip(tested, q, strict=False):
+    """False discovery rates over one kind of event's p values and those of what is not reported."""
+    q = benjamini_hochberg(np.array([row["p"] for row in rows] + further))
+    for row, value in zip(rows, q[: len(rows)], strict=True):
         row["q"] = float(value)
 
 
@@ -146,20 +146,22 @@ def _planar(
 ) -> dict:
     """Direction and speed of the constant flow that best fits, with 95 % intervals over cycles.
 
-    It is omega / |k| along -k, with omega and k the power-weighted means of the derivatives: where
-    the flow does not vary smoothness costs nothing, and means are not pulled towards small speeds
-    as least squares with noise in the gradient is.
+    It is omega / |k| along -k, with omega and k the plain means of the derivatives: where the
+    flow does not vary smoothness costs nothing, and means are not pulled towards small speeds as
+    least squares with noise in the gradient is, nor, as with weights of power, towards large ones
+    by noise that adds to the power but not to the gradient.
     """
     inside = slice(span.start, span.stop)
     course = {name: np.nan_to_num(v[inside].astype(float)) for name, v in frames.course.items()}
+    known = np.isfinite(frames.course["wave_x"][inside]).astype(float)
     names = ("wave_x", "wave_y", "frequency")
-    product = np.stack([course[name] * course["power"] for name in names])
+    product = np.stack([course[name] * known for name in names])
     blocks = max(FEWEST_BLOCKS, (span.stop - span.start) // max(cycle, 1))
     sums = np.stack([part.sum(axis=1) for part in np.array_split(product, blocks, axis=1)])
-    power = np.array([part.sum() for part in np.array_split(course["power"], blocks)])
+    counts = np.array([part.sum() for part in np.array_split(known, blocks)])
     draw = rng.multinomial(blocks, np.full(blocks, 1 / blocks), size=bootstrap)
-    drawn = (draw @ sums) / np.maximum(draw @ power, 1e-300)[:, None]
-    wave = sums.sum(axis=0) / max(power.sum(), 1e-300)
+    drawn = (draw @ sums) / np.maximum(draw @ counts, 1.0)[:, None]
+    wave = sums.sum(axis=0) / max(counts.sum(), 1.0)
     here, speed = _motion(wave[None])
     turned, speeds = _motion(drawn)
     turn = np.degrees(np.quantile(np.angle(turned / here), (0.025, 0.975)))

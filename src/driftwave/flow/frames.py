@@ -31,7 +31,7 @@ class FlowFrames:
     ----------
     course : dict of str to ndarray, float32 (frame,)
         coherence_x, coherence_y: mean flow over mean speed; speed (mm/s); order_parameter;
-        wave_x, wave_y (rad/mm) and frequency (rad/s): power-weighted mean derivatives of phase;
+        wave_x, wave_y (rad/mm) and frequency (rad/s): mean derivatives of phase;
         power. NaN within gaps and where the phase has no gradient.
     points : CriticalPoints
         Of the flow averaged over a cycle.
@@ -113,16 +113,15 @@ class FlowMeasure:
         weight = np.nan_to_num(signal.real**2 + signal.imag**2).astype(np.float32)
         power = weight.sum(axis=0)
         usable = self.solver.operator.usable
-        share = weight[usable] / np.maximum(weight[usable].sum(axis=0), np.finfo(np.float32).tiny)
         space, time = derivatives.space[:, node[usable]], derivatives.time[node[usable]]
         course = {
             "coherence_x": mean[0],
             "coherence_y": mean[1],
             "speed": speed,
             "order_parameter": order_parameter(phase),
-            "wave_x": (share * space[0]).sum(axis=0),
-            "wave_y": (share * space[1]).sum(axis=0),
-            "frequency": (share * time).sum(axis=0),
+            "wave_x": space[0].mean(axis=0),
+            "wave_y": space[1].mean(axis=0),
+            "frequency": time.mean(axis=0),
             "power": power,
         }
         for values in course.values():

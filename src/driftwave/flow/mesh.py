@@ -9,7 +9,7 @@ from scipy.spatial import Delaunay, cKDTree
 
 from driftwave.phase.electrodes import Electrodes
 
-# Triangles of an irregular layout with a side longer than this many pitches span a gap.
+# Triangles of an irregular layout with a side this many times the median one's span a gap.
 LONGEST_SIDE = 3.0
 # A flow's Jacobian is fitted to the nodes within this many pitches of a triangle's centre.
 REACH = 2.0
@@ -55,9 +55,14 @@ def mesh_of(electrodes: Electrodes) -> Mesh:
     if electrodes.lattice is not None:
         position, node, triangle = _filled_grid(electrodes, electrodes.lattice)
         edges = _grid_edges(*(electrodes.lattice.max(axis=0) + 1))
+    elif electrodes.linear:
+        position, node = electrodes.position, np.arange(len(electrodes))
+        triangle = np.empty((0, 3), int)
+        order = np.argsort(position @ electrodes.axis)
+        edges = np.stack([order[:-1], order[1:]], axis=1)
     else:
         position, node = electrodes.position, np.arange(len(electrodes))
-        triangle = _delaunay(position, electrodes.pitch)
+        triangle = _delaunay(position)
         edges = _edges(triangle, position)
     known = np.zeros(len(position), bool)
     known[node] = True
@@ -73,8 +78,9 @@ def _filled_grid(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     columns, rows = (lattice.max(axis=0) + 1).tolist()
     place = np.stack(np.meshgrid(np.arange(columns), np.arange(rows), indexing="ij"), axis=-1)
-    origin = (electrodes.position - lattice * electrodes.spacing).mean(axis=0)
-    position = origin + place.reshape(-1, 2) * electrodes.spacing
+    step = electrodes.spacing[:, None] * electrodes.basis
+    origin = (electrodes.position - lattice @ step).mean(axis=0)
+    position = origin + place.reshape(-1, 2) @ step
     number = np.arange(columns * rows).reshape(columns, rows)
     a, b, c, d = number[:-1, :-1], number[1:, :-1], number[1:, 1:], number[:-1, 1:]
     # Diagonals alternate, so that no direction is preferred.
@@ -92,11 +98,11 @@ def _grid_edges(columns: int, rows: int) -> np.ndarray:
     return np.concatenate([along, across])
 
 
-def _delaunay(position: np.ndarray, pitch: float) -> np.ndarray:
+def _delaunay(position: np.ndarray) -> np.ndarray:
     triangle = Delaunay(position).simplices
     corner = position[triangle]
     side = np.linalg.norm(corner - np.roll(corner, 1, axis=1), axis=-1)
-    return triangle[side.max(axis=1) <= LONGEST_SIDE * pitch]
+    return triangle[side.max(axis=1) <= LONGEST_SIDE * np.median(side)]
 
 
 def _edges(triangle: np.ndarray, position: np.ndarray) -> np.ndarray:

@@ -31,7 +31,7 @@ def _link(frame, section, x, y, saddle, reach, gap, track):
                 active[kept] = active[j]
                 kept += 1
         alive = kept
-        best, nearest = -1, reach * reach
+        best = -1
         for j in range(alive):
             other = active[j]
             start = first_of[other]
@@ -42,8 +42,9 @@ def _link(frame, section, x, y, saddle, reach, gap, track):
             ):
                 continue
             distance = (place[other, 0] - x[i]) ** 2 + (place[other, 1] - y[i]) ** 2
-            if distance <= nearest:
-                best, nearest = other, distance
+            # The oldest track: two zeros on the sides of one triangle do not cut it in two.
+            if distance <= reach * reach and (best < 0 or other < best):
+                best = other
         if best < 0:
             best = tracks
             first_of[best] = i

@@ -11,6 +11,7 @@ import xarray as xr
 
 from driftwave.frame_fits.cycles import centre_fits
 from driftwave.frame_fits.event_null import event_p
+from driftwave.frame_fits.layouts import require_plane
 from driftwave.frame_fits.params import CycleParams
 from driftwave.frame_fits.stream import NULL, Measures, observe, plan, surrogates
 from driftwave.phase.frames import FieldReader, open_field
@@ -99,6 +100,8 @@ def analyse_cycles(
         ``threshold`` and the surrogates' event sizes.
     """
     reader = open_field(recording, dataset, band=params.band, frame_rate=None)
+    if kind == "rotating":
+        require_plane(reader.electrodes, reader.session, "rotations")
     window = max(4, round(reader.rate / params.middle))
     generalized = params.phase == "generalized"
     pieces = plan(reader, chunk=params.chunk, window=window, generalized=generalized)

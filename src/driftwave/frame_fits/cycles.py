@@ -89,22 +89,14 @@ class CentreFits:
     def fit(self, pattern: np.ndarray) -> Measures:
         """Centre, signed correlation and resultants of patterns (window, electrode)."""
         unit = pattern / np.maximum(np.abs(pattern), np.finfo(np.float32).tiny)
-        start, sign = self._extremum(np.angle(pattern).T)
         _, plane = self.fitter(unit.T)
-        last = sign
-        if self.kind == "radial":
-            away = self.electrodes.position - start[:, None]
-            distance = np.hypot(away[..., 0], away[..., 1])
-            last, _ = radial_fit(unit, distance, largest=self.electrodes.nyquist)
-        position, pitch = self.electrodes.position, self.electrodes.pitch
-        fitted, resultant = ascend_centres(
-            self.kind,
-            unit,
-            np.column_stack([start, last]),
-            position,
-            pitch=pitch,
-            bounds=(position.min(axis=0) - pitch, position.max(axis=0) + pitch),
-        )
+        field = self._field(np.angle(pattern).T)
+        position = self.electrodes.position
+        # Noise makes the larger extremum the wrong one now and then: both are followed.
+        (fitted, resultant), (other, rival) = (self._ascend(unit, field, s) for s in (1, -1))
+        worse = rival > resultant
+        fitted = np.where(worse[:, None], other, fitted)
+        resultant = np.maximum(resultant, rival)
         away = position - fitted[:, None, :2]
         phase = np.angle(pattern)
         if self.kind == "radial":
@@ -114,7 +106,7 @@ class CentreFits:
             rho = -circular_circular(phase, np.arctan2(away[..., 1], away[..., 0]))
             fitted[:, 2] = np.nan
         # A plane correlates with distance from any remote point: it must not explain more.
-        score = np.where((resultant > plane) & (np.sign(rho) == sign), rho, 0.0)
+        score = np.where(resultant > plane, rho, 0.0)
         return {
             "x": fitted[:, 0],
             "y": fitted[:, 1],
@@ -125,10 +117,10 @@ class CentreFits:
             "kappa": fitted[:, 2],
         }
 
-    def _extremum(self, phase: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Centre (window, 2), mm, and sign (window,) of the largest |divergence| or |curl|.
+    def _field(self, phase: np.ndarray) -> np.ndarray:
+        """Divergence or curl (window, usable) of the wave's smoothed direction -grad phi.
 
-        Of the wave's direction -grad phi: positive where it expands, or turns counter-clockwise.
+        Positive where it expands, or turns counter-clockwise.
         """
         gradient = -self.operator(phase)
         if self.kind == "rotating":
@@ -136,14 +128,36 @@ class CentreFits:
             gradient = gradient / np.maximum(size, np.finfo(size.dtype).tiny)
         smooth = np.stack([self.kernel @ part for part in gradient]).astype(phase.dtype)
         divergence, curl = self.derivatives(smooth)
-        field = np.nan_to_num(divergence if self.kind == "radial" else curl).T
-        peak = np.argmax(np.abs(field), axis=1)
-        sign = np.sign(field[np.arange(len(field)), peak])
+        return np.nan_to_num(divergence if self.kind == "radial" else curl).T
+
+    def _ascend(
+        self, unit: np.ndarray, field: np.ndarray, sign: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Centre and kappa (or charge) (window, 3) from the extremum of one sign, and resultant."""
+        start = self._extremum(sign * field)
+        position, pitch = self.electrodes.position, self.electrodes.pitch
+        last = np.full(len(start), float(sign))
+        if self.kind == "radial":
+            away = position - start[:, None]
+            distance = np.hypot(away[..., 0], away[..., 1])
+            last, _ = radial_fit(unit, distance, largest=self.electrodes.nyquist)
+        return ascend_centres(
+            self.kind,
+            unit,
+            np.column_stack([start, last]),
+            position,
+            pitch=pitch,
+            bounds=(position.min(axis=0) - pitch, position.max(axis=0) + pitch),
+        )
+
+    def _extremum(self, field: np.ndarray) -> np.ndarray:
+        """Centre (window, 2), mm, of the largest value of a field (window, usable)."""
+        peak = np.argmax(field, axis=1)
         # The extremum's neighbours place it between electrodes.
-        beside = self.near[peak].toarray() * np.maximum(sign[:, None] * field, 0)
+        beside = self.near[peak].toarray() * np.maximum(field, 0)
         beside[np.arange(len(field)), peak] += 1e-12
         position = self.electrodes.position[self.operator.usable]
-        return (beside @ position) / beside.sum(axis=1, keepdims=True), sign
+        return (beside @ position) / beside.sum(axis=1, keepdims=True)
 
 
 def gaussian_kernel(position: np.ndarray, width: float) -> sparse.csr_array:
@@ -156,9 +170,7 @@ def gaussian_kernel(position: np.ndarray, width: float) -> sparse.csr_array:
     return sparse.csr_array(sparse.diags_array(1 / kernel.sum(axis=1)) @ kernel)
 
 
-def centre_fits(
-    electrodes: Electrodes, kind: Kind, *, window: int, smoothing: float
-) -> CentreFits:
+def centre_fits(electrodes: Electrodes, kind: Kind, *, window: int, smoothing: float) -> CentreFits:
     """Prepare the fits for a layout; ``smoothing`` is the Gaussian's SD in pitches."""
     operator = gradient_operator(electrodes)
     position = electrodes.position[operator.usable]

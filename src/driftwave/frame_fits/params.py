@@ -41,7 +41,7 @@ class CycleParams(DetectorParams):
     """Parameters of detectors that fit one pattern per cycle."""
 
     smoothing: float = Field(
-        1.0, gt=0, description="SD of the Gaussian that smooths the phase gradient, in pitches."
+        2.0, gt=0, description="SD of the Gaussian that smooths the phase gradient, in pitches."
     )
     threshold: float = Field(
         0.95,

@@ -31,7 +31,9 @@ def steady_resultant(measures: Measures, frames: int) -> np.ndarray:
         return uniform_filter1d(values, frames, axis=-1, mode="constant")
 
     steady = np.abs(smooth(vector.real) + 1j * smooth(vector.imag))
-    size = np.sqrt(smooth(measures["power"]) * smooth(weight))
+    # The filter's running sums leave rounding errors of either sign where power is 0.
+    power, part = (np.maximum(smooth(values), 0) for values in (measures["power"], weight))
+    size = np.sqrt(power * part)
     statistic = steady / np.maximum(size, np.finfo(float).tiny)
     return np.where(measures["valid"], statistic, 0.0)
 

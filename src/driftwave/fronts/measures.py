@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.distance import pdist
 
 from driftwave.fronts.null import NullWaves
-from driftwave.fronts.shapes import Cones, Shape, evidence_of, permutation_p, shape_of
+from driftwave.fronts.shapes import Cones, Shape, permutation_p, shape_of
 from driftwave.fronts.slowness import Slowness, slowness
 from driftwave.fronts.triggers import Triggers
 from driftwave.nulls.multiplicity import benjamini_hochberg
@@ -35,7 +36,6 @@ UNITS = {
     "extent": "mm",
     "electrodes": "count",
     "r_squared": "1",
-    "evidence": "nat",
     "heldout_time_error": "s",
     "heldout_none": "s",
     "heldout_planar": "s",
@@ -72,7 +72,7 @@ def measure_fronts(
     permutations: int,
     rng: np.random.Generator,
 ) -> Waves:
-    """Direction, speed, shape, source and evidence of each wave.
+    """Direction, speed, shape and source of each wave.
 
     With ``permutations`` also the p value of times permuted within the wave.
     """
@@ -92,7 +92,6 @@ def measure_fronts(
             "extent": pdist(place).max(),
             "electrodes": len(wave),
             "r_squared": fit.r_squared,
-            "evidence": evidence_of(place, time, wave.electrode, cones),
             "heldout_time_error": shape.heldout[shape.name],
         }
         if permutations:
@@ -117,10 +116,16 @@ def _motion(fit: Slowness, shape: Shape) -> dict[str, float]:
     return row | {"speed": 1 / max(abs(shape.slope), 1e-15)}
 
 
-def front_table(parts: list[Waves], labels: np.ndarray, null: NullWaves) -> xr.Dataset:
+def front_table(
+    parts: list[Waves],
+    labels: np.ndarray,
+    null: NullWaves,
+    evidence: Callable[[list[Triggers]], np.ndarray],
+) -> xr.Dataset:
     """Waves in order of time along ``event`` and their triggers along ``trigger``.
 
-    ``labels`` (electrode,) name the electrodes in use.
+    ``labels`` (electrode,) name the electrodes in use; ``evidence`` is what the null holds of its
+    waves.
     """
     rows = [row for part in parts for row in part.rows]
     names = [name for part in parts for name in part.names]
@@ -135,7 +140,9 @@ def front_table(parts: list[Waves], labels: np.ndarray, null: NullWaves) -> xr.D
     if rows and "p_permutation" in rows[0]:
         own = np.array([rows[at]["p_permutation"] for at in order])
         table["p_permutation"] = ("event", own, {"units": "1"})
-    table["p"] = ("event", null.p(table["evidence"].values), {"units": "1"})
+    found = evidence([waves[at] for at in order])
+    table["evidence"] = ("event", found, {"units": "1"})
+    table["p"] = ("event", null.p(found), {"units": "1"})
     table["q"] = ("event", benjamini_hochberg(table["p"].values), {"units": "1"})
     table["class"] = ("event", np.array([names[at] for at in order], dtype="<U16"))
     sizes = [len(waves[at]) for at in order]

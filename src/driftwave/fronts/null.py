@@ -17,7 +17,8 @@ from scipy import fft, signal
 
 from driftwave.compute import generator
 from driftwave.fronts.grouping import Grouping
-from driftwave.fronts.shapes import Cones, evidence_of
+from driftwave.fronts.pooling import pooled_evidence
+from driftwave.fronts.shapes import Cones
 from driftwave.fronts.sources import Detection, Traces, baseline_of
 from driftwave.fronts.triggers import Triggers, after_silence, ordered
 from driftwave.nulls.multiplicity import p_value
@@ -141,7 +142,7 @@ class NullWaves:
     Attributes
     ----------
     evidence : ndarray (wave,)
-        Of all of them, nats.
+        Of all of them.
     largest : ndarray (surrogate,)
         -inf for a surrogate without waves.
     """
@@ -160,7 +161,13 @@ class NullWaves:
 
 
 def null_waves(
-    source: Source, grouping: Grouping, cones: Cones, *, surrogates: int, seed: int
+    source: Source,
+    grouping: Grouping,
+    cones: Cones,
+    *,
+    pool: float,
+    surrogates: int,
+    seed: int,
 ) -> NullWaves:
     """Draw surrogate recordings until they hold 999 waves, or all ``surrogates`` are drawn."""
     evidence: list[np.ndarray] = []
@@ -168,7 +175,7 @@ def null_waves(
         numbers = range(first, min(first + TOGETHER, surrogates))
         tasks: list[Any] = [
             dask.delayed(_evidence)(
-                source, grouping, cones, generator(seed, "wave fronts null", str(number))
+                source, grouping, cones, pool, generator(seed, "wave fronts null", str(number))
             )
             for number in numbers
         ]
@@ -181,13 +188,7 @@ def null_waves(
 
 
 def _evidence(
-    source: Source, grouping: Grouping, cones: Cones, rng: np.random.Generator
+    source: Source, grouping: Grouping, cones: Cones, pool: float, rng: np.random.Generator
 ) -> np.ndarray:
-    waves = grouping.stream(source.draw(rng))
-    return np.array(
-        [
-            evidence_of(grouping.position[wave.electrode], wave.time, wave.electrode, cones)
-            for wave in waves
-        ],
-        dtype=float,
-    )
+    waves = list(grouping.stream(source.draw(rng)))
+    return pooled_evidence(waves, grouping.position, cones, pool)

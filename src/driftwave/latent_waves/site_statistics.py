@@ -18,13 +18,11 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 from scipy.sparse import csr_matrix
-from scipy.spatial import Delaunay
 
 from driftwave.phase.directionality import Directionality, directionality_of
 from driftwave.phase.electrodes import Electrodes
 from driftwave.phase.gradient import wrap
-
-FLAT = 0.05  # a triangle lower than this share of its longest side has no inside to speak of
+from driftwave.phase.winding import triangles
 
 
 class SiteFrames(NamedTuple):
@@ -93,13 +91,7 @@ class Singularities:
     @classmethod
     def of(cls, position: np.ndarray) -> Singularities:
         """Triangulate positions (site, 2), mm."""
-        corners = Delaunay(position).simplices
-        a, b, c = (position[corners[:, i]] for i in range(3))
-        (bx, by), (cx, cy) = (b - a).T, (c - a).T
-        cross = bx * cy - by * cx
-        longest = np.max([np.linalg.norm(p - q, axis=1) for p, q in ((a, b), (b, c), (c, a))], 0)
-        corners = np.where((cross < 0)[:, None], corners[:, ::-1], corners)
-        corners = corners[np.abs(cross) > FLAT * longest**2]
+        corners = triangles(position)
         rows = np.repeat(np.arange(len(corners)), 3)
         shape = (len(corners), len(position))
         member = csr_matrix((np.ones(3 * len(corners), np.float32), (rows, corners.ravel())), shape)

@@ -58,14 +58,18 @@ def shuffled(electrodes: Electrodes, rng: np.random.Generator) -> np.ndarray:
 def shifted(electrodes: Electrodes, rng: np.random.Generator) -> np.ndarray:
     """Which electrode's signal each electrode (electrode,) gets: the array rolled around its edges.
 
-    The shift is by whole pitches along x and y, never by none; where no electrode stands at the
-    place a signal comes from, the nearest one gives it.
+    The shift is by whole pitches along columns and rows, never by none; where no electrode stands
+    at the place a signal comes from, the nearest one gives it.
     """
-    position = electrodes.position - electrodes.position.min(axis=0)
-    size = np.round(position.max(axis=0) / electrodes.spacing).astype(int) + 1
-    steps = rng.integers(1, int(np.prod(size)))
-    by = np.array([steps % size[0], steps // size[0]]) * electrodes.spacing
-    _, source = cKDTree(position).query((position + by) % (size * electrodes.spacing))
+    position = electrodes.position @ electrodes.basis.T
+    place = (position - position.min(axis=0)) / electrodes.spacing
+    if electrodes.lattice is not None:
+        # Whole numbers: a rounding error at the edge would go once around the array.
+        place = np.round(place)
+    size = np.round(place.max(axis=0)).astype(int) + 1
+    number = int(rng.integers(1, int(np.prod(size))))
+    shift = np.array([number % size[0], number // size[0]])
+    _, source = cKDTree(place).query((place + shift) % size)
     return np.asarray(source)
 
 

@@ -10,6 +10,7 @@ import dask
 import numpy as np
 
 from driftwave.compute import generator
+from driftwave.nulls.filter_shape import FilterShape
 from driftwave.nulls.multiplicity import p_maximum, p_value
 from driftwave.nulls.statistics import Scale, multiscale, recording_means
 from driftwave.nulls.surrogates import stretches
@@ -42,27 +43,27 @@ class ZeroLag:
         Course of the amplitude.
     stretch : int
         Frames of a piece.
+    shape : FilterShape or None
+        Of the band's edges.
     """
 
     factors: np.ndarray
     gain: np.ndarray
     stretch: int
+    shape: FilterShape | None = None
     kind: str = "zero_lag"
 
     def pieces(self, rng: np.random.Generator) -> Iterator[np.ndarray]:
         """One surrogate (electrode, frame), piece by piece."""
-        return stretches(self.factors, self.gain, self.stretch, rng)
+        return stretches(self.factors, self.gain, self.stretch, rng, self.shape)
 
 
-def stationary_powers(
-    factors: np.ndarray, frames: int, stretch: int, seed: int, count: int
-) -> list[np.ndarray]:
-    """Total power (frame,) of a few surrogates that do not follow the field's course."""
-    flat = ZeroLag(factors, np.ones(frames, np.float32), stretch)
+def total_powers(source: ZeroLag, seed: int, count: int) -> list[np.ndarray]:
+    """Total power (frame,) of a few surrogates."""
 
     def power(number: int) -> np.ndarray:
-        rng = generator(seed, "stationary surrogate", str(number))
-        parts = [(one.real**2 + one.imag**2).sum(axis=0) for one in flat.pieces(rng)]
+        rng = generator(seed, "pilot surrogate", str(number))
+        parts = [(one.real**2 + one.imag**2).sum(axis=0) for one in source.pieces(rng)]
         return np.concatenate(parts)
 
     return list(dask.compute(*[dask.delayed(power)(number) for number in range(count)]))
@@ -94,7 +95,9 @@ class Draw:
     def sample(self, rng: np.random.Generator) -> np.ndarray:
         """Smoothed statistic once per shortest smoothing window, (scale x family, sample)."""
         every = min(self.smoothing)
-        return multiscale(self.fluxes(rng), self.smoothing)[:, every // 2 :: every]
+        fluxes = self.fluxes(rng)
+        outside = np.flatnonzero(fluxes.power > 0)  # of the recording's gaps
+        return multiscale(fluxes, self.smoothing)[:, outside[every // 2 :: every]]
 
     def reduced(self, rng: np.random.Generator, scale: Scale, finder: SpanFinder) -> Reduced:
         """One surrogate's contribution to the null."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from driftwave.nulls.cross_spectrum import zero_lag_factors
+from driftwave.nulls.filter_shape import FilterShape
 from driftwave.nulls.kinds import Kind, Randomised
-from driftwave.nulls.null import Draw, Null, Source, ZeroLag, stationary_powers
+from driftwave.nulls.null import Draw, Null, Source, ZeroLag, total_powers
 from driftwave.nulls.surrogates import matched_course
 from driftwave.phase.directionality import Directionality
 from driftwave.phase.frames import FieldReader
@@ -99,7 +102,8 @@ def source_of(frames: Frames, kind: Kind, chunk: float, seed: int) -> Source:
 
         return Randomised(kind, read, len(power), stretch, reader.electrodes)
     factors = zero_lag_factors(frames.spectrum.mean)
-    stationary = stationary_powers(factors, len(power), stretch, seed, PILOTS)
-    stationary = [np.where(gaps, 0, one) for one in stationary]
-    gain = matched_course(power, stationary, course_frames(reader))
-    return ZeroLag(factors, np.where(gaps, np.float32(0), gain), stretch)
+    shape = FilterShape(reader.band, reader.sampling_rate, reader.detection_rate, len(factors))
+    flat = ZeroLag(factors, np.where(gaps, np.float32(0), np.float32(1)), stretch, shape)
+    pilots = total_powers(flat, seed, PILOTS)
+    gain = matched_course(power, pilots, course_frames(reader))
+    return replace(flat, gain=gain * flat.gain)

@@ -9,6 +9,8 @@ import numpy as np
 from driftwave.phase.directionality import FAMILIES, Fluxes
 from driftwave.wave_events.spans import Span, SpanFinder
 
+ABSENT = 1e-6
+
 
 def multiscale(fluxes: Fluxes, smoothing: tuple[int, ...]) -> np.ndarray:
     """Statistic smoothed over several windows (frames), (scale x family, frame)."""
@@ -43,8 +45,16 @@ class Scale:
 
     @classmethod
     def of(cls, sample: np.ndarray, quantile: float) -> Scale:
-        """From samples (scale x family, sample) of surrogates."""
-        return cls(sample.mean(axis=1), sample.std(axis=1), np.quantile(sample, quantile, axis=1))
+        """From samples (scale x family, sample) of surrogates.
+
+        A family that is 0 throughout, as rotations on a line of electrodes are, has no score and
+        the threshold 1, which the statistic cannot exceed.
+        """
+        spread, threshold = sample.std(axis=1), np.quantile(sample, quantile, axis=1)
+        absent = spread < ABSENT
+        return cls(
+            sample.mean(axis=1), np.where(absent, np.inf, spread), np.where(absent, 1.0, threshold)
+        )
 
     def score(self, smooth: np.ndarray) -> np.ndarray:
         """Largest standardised statistic (frame,) of smoothed ones (scale x family, frame)."""

@@ -10,7 +10,7 @@ reject 30 % instead of 5 % of modulated fields without waves.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from scipy import fft
@@ -33,10 +33,16 @@ SHARPEST = 2.5
 HALVINGS = 12
 
 
-def surrogate(factors: np.ndarray, frames: int, rng: np.random.Generator) -> np.ndarray:
+def surrogate(
+    factors: np.ndarray,
+    frames: int,
+    rng: np.random.Generator,
+    shape: Callable[[int], np.ndarray] | None = None,
+) -> np.ndarray:
     """One surrogate analytic signal, complex64 (electrode, frame).
 
-    ``factors`` (frequency, electrode, column) are those of the real part of a cross-spectrum.
+    ``factors`` (frequency, electrode, column) are those of the real part of a cross-spectrum;
+    ``shape`` gives the amplitude of the finer frequencies of any number of frames.
     """
     bins, electrodes, columns = factors.shape
     # A length whose FFT is fast; what is cut off also makes the surrogate not periodic.
@@ -47,6 +53,8 @@ def surrogate(factors: np.ndarray, frames: int, rng: np.random.Generator) -> np.
         at = np.flatnonzero(fine == which)
         noise = rng.standard_normal((columns, 2 * len(at)), dtype=np.float32)
         spectrum[:, at] = (factors[which] @ noise).view(np.complex64)
+    if shape is not None:
+        spectrum *= shape(length)
     return fft.ifft(spectrum, axis=-1, overwrite_x=True)[:, :frames]
 
 
@@ -102,7 +110,11 @@ def _variation(course: np.ndarray) -> float:
 
 
 def stretches(
-    factors: np.ndarray, gain: np.ndarray, stretch: int, rng: np.random.Generator
+    factors: np.ndarray,
+    gain: np.ndarray,
+    stretch: int,
+    rng: np.random.Generator,
+    shape: Callable[[int], np.ndarray] | None = None,
 ) -> Iterator[np.ndarray]:
     """One surrogate (electrode, frame) piece by piece, so that memory stays bounded.
 
@@ -112,5 +124,5 @@ def stretches(
     while start < len(gain):
         left = len(gain) - start
         count = stretch if left > 1.5 * stretch else left
-        yield surrogate(factors, count, rng) * gain[start : start + count]
+        yield surrogate(factors, count, rng, shape) * gain[start : start + count]
         start += count

@@ -52,8 +52,9 @@ class Derivatives:
     _weight: np.ndarray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        alive = np.ones(len(self.position), bool)
-        found = [self._weights(u, alive) for u in range(len(self.operator.usable))]
+        usable = len(self.operator.usable)
+        known = np.ones(usable, bool)
+        found = [self._weights(u, None, known) for u in range(usable)]
         most = max(len(near) for near, _ in found)
         neighbour = np.repeat(np.arange(len(found))[:, None], most, axis=1)
         weight = np.zeros((2, len(found), len(self.axes), most))
@@ -63,13 +64,18 @@ class Derivatives:
         object.__setattr__(self, "_neighbour", neighbour)
         object.__setattr__(self, "_weight", weight)
 
-    def __call__(self, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(
+        self, gradient: np.ndarray, phase: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Divergence and curl.
 
         Parameters
         ----------
         gradient : ndarray (axis, usable electrode, frame)
             rad/mm, as the layout's gradient operator gives it; NaN where unknown.
+        phase : ndarray (electrode, frame), optional
+            Which phases are NaN. Without it an electrode is taken to have no phase where it has no
+            gradient, which errs beside electrodes at the border whose one inward neighbour is NaN.
 
         Returns
         -------
@@ -83,24 +89,29 @@ class Derivatives:
         found = np.empty((2, *gradient.shape[1:]), kind)
         for total, weight in zip(found, self._weight.astype(kind), strict=True):
             kernels.weighted_neighbours(along, self._neighbour, weight, total)
-        self._mend(along, found)
+        self._mend(along, phase, found)
         return found[0], found[1]
 
-    def _mend(self, along: np.ndarray, found: np.ndarray) -> None:
+    def _mend(self, along: np.ndarray, phase: np.ndarray | None, found: np.ndarray) -> None:
         """Where an electrode near by is NaN in a frame, do with the ones that are left.
 
         Its neighbours' gradients are one-sided in that frame, which changes what they tell.
         """
         broken = np.flatnonzero(np.isnan(along[0]).any(axis=0))
-        missing = np.isnan(along[0][:, broken])
+        usable = self.operator.usable
+        without = np.isnan(along[0][:, broken])
+        silent = without if phase is None else np.isnan(phase[usable][:, broken])
         for u, reach in enumerate(self._reach if len(broken) else ()):
-            here = np.flatnonzero(missing[reach].any(axis=0) & ~missing[u])
-            frames, part = broken[here], missing[np.ix_(reach, here)]
+            here = np.flatnonzero(without[reach].any(axis=0) & ~without[u])
+            frames = broken[here]
+            part = np.concatenate([silent[np.ix_(reach, here)], without[np.ix_(reach, here)]])
             patterns, which = np.unique(part, axis=1, return_inverse=True)
-            for number, gone in enumerate(patterns.T):
+            for number, (gone, unknown) in enumerate(patterns.T.reshape(-1, 2, len(reach))):
                 alive = np.ones(len(self.position), bool)
-                alive[self.operator.usable[reach[gone]]] = False
-                near, weight = self._weights(u, alive)
+                alive[usable[reach[gone]]] = False
+                known = np.ones(len(usable), bool)
+                known[reach[unknown]] = False
+                near, weight = self._weights(u, alive, known)
                 at = frames[which.ravel() == number]
                 found[:, u, at] = np.einsum("qan,ant->qt", weight, along[:, near][..., at])
 
@@ -113,30 +124,46 @@ class Derivatives:
             for u in range(len(wide))
         ]
 
-    def _weights(self, u: int, alive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _weights(
+        self, u: int, alive: np.ndarray | None, known: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Neighbours and the weights (divergence or curl, dimension, neighbour) of gradients.
 
-        NaN if the neighbours with a phase, ``alive`` (electrode,), do not suffice.
+        ``alive`` (electrode,) have a phase (None: all), ``known`` (usable,) a gradient; NaN if they
+        do not suffice.
         """
-        usable = self.operator.usable
         nothing = np.array([u]), np.full((2, len(self.axes), 1), np.nan)
         for ring in self.rings:
-            near = ring[u][alive[usable[ring[u]]]]
+            near = ring[u][known[ring[u]]]
             weight = _solved(self._design(u, near, alive))
             if weight is not None:
                 return near, weight
         return nothing
 
-    def _design(self, u: int, near: np.ndarray, alive: np.ndarray) -> np.ndarray:
+    @cached_property
+    def _errors(self) -> np.ndarray:
+        """Of each usable electrode where every electrode has a phase."""
+        alive = np.ones(len(self.position), bool)
+        return np.stack([self._error(u, alive) for u in range(len(self.operator.usable))])
+
+    def _error(self, u: int, alive: np.ndarray) -> np.ndarray:
+        """Gradient (dimension,) at ``u`` of unit dg_a/dx_b, (dimension, dimension^2)."""
+        size = len(self.axes)
+        error = self.operator.curvature_error(u, self.position, alive)
+        error = np.einsum("ax,xij,bi,cj->abc", self.axes, error, self.axes, self.axes)
+        return ((error + error.swapaxes(1, 2)) / 2).reshape(size, -1)
+
+    def _design(self, u: int, near: np.ndarray, alive: np.ndarray | None) -> np.ndarray:
         """Gradients (dimension, neighbour, unknown) of unit g_a and dg_a/dx_b, a and b in order."""
         size = len(self.axes)
-        place = self.position[self.operator.usable]
-        offset = (place[near] - place[u]) @ self.axes.T
+        usable = self.operator.usable
+        offset = (self.position[usable[near]] - self.position[usable[u]]) @ self.axes.T
         design = np.zeros((size, len(near), size + size**2))
-        for n, j in enumerate(near):
-            error = self.operator.curvature_error(j, self.position, alive)
-            error = np.einsum("ax,xij,bi,cj->abc", self.axes, error, self.axes, self.axes)
-            design[:, n, size:] = ((error + error.swapaxes(1, 2)) / 2).reshape(size, -1)
+        if alive is None:
+            design[:, :, size:] = self._errors[near].swapaxes(0, 1)
+        else:
+            for n, j in enumerate(near):
+                design[:, n, size:] = self._error(j, alive)
         for a in range(size):
             design[a, :, a] = 1
             for b in range(size):

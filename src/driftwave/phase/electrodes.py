@@ -63,6 +63,12 @@ class Electrodes:
         """Largest distance between two electrodes along x or y, mm."""
         return float(np.ptp(self.position, axis=0).max())
 
+    def seen(self, wavevector: np.ndarray) -> np.ndarray:
+        """The part of wavevectors (..., 2) the layout sees: on a line the component along it."""
+        if not self.linear:
+            return wavevector
+        return (wavevector @ self.axis)[..., None] * self.axis
+
     def steps(self, wavevector: np.ndarray) -> np.ndarray:
         """Size of the phase step between neighbours, rad (..., 2), of wavevectors (..., 2), rad/mm.
 

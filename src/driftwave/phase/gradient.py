@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -73,7 +74,7 @@ class GridGradient:
         """
         return _steep(phase, np.concatenate(self.pair, axis=1), limit)
 
-    @property
+    @cached_property
     def weight(self) -> np.ndarray:
         """What the differences of the two pairs are multiplied by, 1/mm (axis, usable, side).
 
@@ -86,14 +87,15 @@ class GridGradient:
 
         The exact gradient is 0 there. ``alive`` (electrode,) says whose phase is known.
         """
-        away = position - position[self.usable[u]]
+        here = position[self.usable[u]]
         error = np.zeros((2, 2, 2))
         for axis in range(1 if self.linear else 2):
             pairs = self.stencil[axis, u]
             left = alive[pairs].all(axis=1)
             weight = self.weight[axis, u] if left.all() else 1 / self.gap[axis, u]
             for (low, high), factor in zip(pairs[left], weight[left], strict=True):
-                step = np.outer(away[high], away[high]) - np.outer(away[low], away[low])
+                ahead, behind = position[high] - here, position[low] - here
+                step = np.outer(ahead, ahead) - np.outer(behind, behind)
                 error += np.multiply.outer(self.basis[axis], factor * step / 2)
         return error
 

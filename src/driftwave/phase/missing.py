@@ -63,9 +63,8 @@ class Missing:
         for run in np.flatnonzero((self.start < last) & (self.stop > first)):
             start, stop = int(self.start[run]), int(self.stop[run])
             before, after = self.before[run], self.after[run]
-            before, after = (
-                b if np.isfinite(b) else a for b, a in ((before, after), (after, before))
-            )
+            before = before if np.isfinite(before) else after
+            after = after if np.isfinite(after) else before
             here = np.arange(max(start, first), min(stop, last))
             share = (here - start + 1) / (stop - start + 1)
             block[self.electrode[run], here - first] = before + share * (after - before)

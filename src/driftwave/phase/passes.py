@@ -140,7 +140,7 @@ class _Pass:
             self._put("gradient_x", start, gradient[0], gap, self.operator.usable)
             self._put("gradient_y", start, gradient[1], gap, self.operator.usable)
         if self.derivatives is not None:
-            found = self.derivatives(gradient)
+            found = self.derivatives(gradient, phase)
             for name, values in zip(("divergence", "curl"), found, strict=True):
                 if name in self.fields:
                     self._put(name, start, values, gap, self.operator.usable)
@@ -190,12 +190,9 @@ def read_frames(
         Of the sites.
     """
     seen = sites_of(reader.electrodes, sites)
+    shape = (reader.frames, len(seen.electrodes))
     kept = Kept(
-        *(
-            Spool((reader.frames, len(seen.electrodes)), kind)
-            for kind in (np.complex64, np.float32, np.bool_)
-        ),
-        generalized,
+        Spool(shape, np.complex64), Spool(shape, np.float32), Spool(shape, np.bool_), generalized
     )
     over = _pass(reader, fields, seen, kept)
     step = stretch_frames(reader, chunk, memory)
@@ -232,7 +229,8 @@ def _stretches(frames: int, step: int) -> Iterator[tuple[int, int]]:
 def _pass(reader: FieldReader, fields: tuple[str, ...], sites: Sites, kept: Kept) -> _Pass:
     electrodes = reader.electrodes
     cells = Plaquettes.of(electrodes) if "charge" in fields else None
-    names = [name for name in ("phase", "divergence", "curl") if name in fields]
+    cells = None if cells is not None and not len(cells) else cells
+    names: list[str] = [name for name in ("phase", "divergence", "curl") if name in fields]
     names += ["gradient_x", "gradient_y"] if "gradient" in fields else []
     shape = (reader.frames, len(electrodes))
     spools = {name: Spool(shape, np.float32) for name in names}
@@ -269,13 +267,21 @@ def _add(one: CrossSpectrum, other: CrossSpectrum) -> CrossSpectrum:
     return one + other
 
 
+def segment(reader: FieldReader) -> float:
+    """Length (s) of the cross-spectrum's segments: a twentieth of the recording, from 1 to 2 s.
+
+    Longer ones blur the spectrum of a narrow rhythm less, but are fewer.
+    """
+    return min(2 * SEGMENT, max(SEGMENT, reader.frames / reader.rate / 20))
+
+
 def _detected(
     reader: FieldReader, measure: Directionality, start: int, stop: int
 ) -> tuple[Fluxes, CrossSpectrum]:
     assert reader.kept is not None
     rows = reader.kept.signal.read(start, stop)[:: reader.stride]
     coarse = np.ascontiguousarray(rows.T)
-    length = round(SEGMENT * reader.detection_rate)
+    length = round(segment(reader) * reader.detection_rate)
     first = start // reader.stride
     gap = reader.detection_gaps[first : first + coarse.shape[1]]
     if not gap.any():

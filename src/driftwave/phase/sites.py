@@ -1,9 +1,9 @@
 """Macro-sites: neighbouring electrodes taken as one, for what cannot be done on thousands.
 
-The cross-spectrum of N electrodes holds N^2 numbers per frequency. Above a limit, detection works on
-means of the analytic signal over blocks of neighbours. Over a block of side L the mean of a plane
-wave of wavelength lambda shrinks by sinc(L / lambda): to .64 at 2 L, the shortest that sites L apart
-can tell from a longer one, and to nothing at L.
+The cross-spectrum of N electrodes holds N^2 numbers per frequency. Above a limit, detection works
+on means of the analytic signal over blocks of neighbours. Over a block of side L the mean of a
+plane wave of wavelength lambda shrinks by sinc(L / lambda): to .64 at 2 L, the shortest that sites
+L apart can tell from a longer one, and to nothing at L.
 """
 
 from __future__ import annotations

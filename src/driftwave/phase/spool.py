@@ -39,7 +39,7 @@ class Spool:
         self.shape = shape
         self.dtype = np.dtype(dtype)
         self._row = int(np.prod(shape[1:], dtype=np.int64)) * self.dtype.itemsize
-        self._file = tempfile.TemporaryFile()
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the object)
         size = shape[0] * self._row
         room = os.fstatvfs(self._file.fileno())
         if size > room.f_bavail * room.f_frsize:
@@ -62,7 +62,7 @@ class Spool:
 
     def write(self, start: int, rows: np.ndarray) -> None:
         """Put ``rows`` (frame, ...) at frame ``start``; stretches may be written at once."""
-        left = memoryview(np.ascontiguousarray(rows, dtype=self.dtype)).cast("B")
+        left = np.ascontiguousarray(rows, dtype=self.dtype).reshape(-1).view(np.uint8).data
         offset = start * self._row
         while len(left):
             done = os.pwrite(self._file.fileno(), left, offset)
@@ -71,7 +71,7 @@ class Spool:
     def read(self, start: int, stop: int) -> np.ndarray:
         """Frames ``start`` to ``stop``."""
         rows = np.empty((max(0, stop - start), *self.shape[1:]), self.dtype)
-        left = memoryview(rows.reshape(-1).view(np.uint8))
+        left = rows.reshape(-1).view(np.uint8).data
         offset = start * self._row
         while len(left):
             done = os.preadv(self._file.fileno(), [left], offset)

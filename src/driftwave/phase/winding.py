@@ -58,7 +58,7 @@ class Plaquettes:
             none = np.empty((0, 4), int)
             return cls(none, np.empty((0, 2)), np.empty((0, SECTORS), int))
         if electrodes.lattice is None:
-            corners, outer = _triangles(position), OUTER_IRREGULAR
+            corners, outer = triangles(position)[:, [0, 1, 2, 2]], OUTER_IRREGULAR
             # Nearest neighbours are nearer than the typical one where electrodes are scattered.
             edges = position[corners[:, :3]] - position[corners[:, [1, 2, 0]]]
             scaled = position / np.median(np.linalg.norm(edges, axis=-1))
@@ -125,16 +125,21 @@ def _mean_corner(position: np.ndarray, corners: np.ndarray) -> np.ndarray:
     return np.where(triangle[:, None], three, four).reshape(-1, 2)
 
 
-def _triangles(position: np.ndarray) -> np.ndarray:
-    """Delaunay triangles (cell, 4), counter-clockwise, without flat ones; the last corner twice."""
+def triangles(position: np.ndarray) -> np.ndarray:
+    """Delaunay triangles (cell, 3) of positions (electrode, 2), counter-clockwise, no flat ones.
+
+    None of positions on a line.
+    """
+    spread = np.linalg.svd(position - position.mean(axis=0), compute_uv=False)
+    if spread[1] < 1e-6 * spread[0]:
+        return np.empty((0, 3), int)
     corners = Delaunay(position).simplices
     a, b, c = (position[corners[:, i]] for i in range(3))
     (bx, by), (cx, cy) = (b - a).T, (c - a).T
     cross = bx * cy - by * cx
     longest = np.max([np.linalg.norm(p - q, axis=1) for p, q in ((a, b), (b, c), (c, a))], axis=0)
     corners = np.where((cross < 0)[:, None], corners[:, ::-1], corners)
-    corners = corners[np.abs(cross) > FLAT * longest**2]
-    return np.column_stack([corners, corners[:, 2]])
+    return corners[np.abs(cross) > FLAT * longest**2]
 
 
 def _cells(lattice: np.ndarray) -> np.ndarray:

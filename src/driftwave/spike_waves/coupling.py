@@ -89,7 +89,10 @@ class Params(BaseModel):
     )
     lag_bin: float = Field(0.02, gt=0, description="Bin width of these lags, s.")
     shift: float = Field(
-        5.0, gt=0, description="Smallest shift (s) of waves in time, for rates about them."
+        5.0,
+        gt=0,
+        description="Largest shift (s) of each wave, and smallest of all cycles together, in the "
+        "null of rates about them.",
     )
 
     @field_validator("window")
@@ -265,7 +268,7 @@ def _table(
             "frequency": 1 / settings.period,
             "phase_from": params.phase_from,
             "null": f"spikes of one of the {trials} with the phase of another; rates about waves: "
-            "all waves shifted by one time",
+            "each wave shifted a little; rates about cycles: all cycles shifted by one time",
             "surrogates": params.surrogates,
             "level": params.level,
             "significant_waves": len(settings.waves.start),

@@ -56,24 +56,26 @@ def phase_columns(waves: xr.Dataset) -> xr.DataArray:
             fix="Run the waves stage on the recording with `keep_phase: true`",
         )
     phase = waves["phase"]
-    dims = [dim for dim in phase.dims if dim != "time"]
-    names = waves["array"].values.astype(str) if "array" in dims else np.array([""])
-    places = {axis: waves[axis].broadcast_like(phase.isel(time=0, drop=True)) for axis in "xy"}
-    flat = phase.transpose("time", *dims)
-    size = int(np.prod([flat.sizes[dim] for dim in dims]))
-    owner = np.repeat(names, size // len(names)) if "array" in dims else np.repeat(names, size)
-    order = ["array", *(d for d in dims if d != "array")] if "array" in dims else dims
-    flat = flat.transpose("time", *order)
-    return xr.DataArray(
-        flat.data.reshape(flat.sizes["time"], size),
+    if "array" not in phase.dims:
+        phase = phase.expand_dims("array")
+    names = np.array(waves.attrs.get("arrays", [""]))
+    phase = phase.transpose("time", "array", "electrode")
+    frames, arrays, electrodes = phase.shape
+    place = {
+        axis: np.broadcast_to(waves[axis].values, (arrays, electrodes)).ravel() for axis in "xy"
+    }
+    flat = xr.DataArray(
+        phase.data.reshape(frames, arrays * electrodes),
         dims=("time", "site"),
         coords={
             "time": waves["time"].values,
-            "x": ("site", places["x"].transpose(*order).values.ravel()),
-            "y": ("site", places["y"].transpose(*order).values.ravel()),
-            "array": ("site", owner),
+            "x": ("site", place["x"]),
+            "y": ("site", place["y"]),
+            "array": ("site", np.repeat(names, electrodes)),
         },
     )
+    # Where arrays differ in size the smaller ones are filled up.
+    return flat.isel(site=np.flatnonzero(np.isfinite(place["x"]) & np.isfinite(place["y"])))
 
 
 def unit_sites(

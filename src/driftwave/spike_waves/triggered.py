@@ -43,7 +43,7 @@ def correlogram(counts: np.ndarray, triggers: np.ndarray) -> np.ndarray:
     return fft.irfft(product, n=count) / max(triggers.sum(), 1)
 
 
-def about_triggers(
+def about_cycles(
     counts: np.ndarray,
     triggers: np.ndarray,
     lags: np.ndarray,
@@ -53,10 +53,11 @@ def about_triggers(
     draws: int,
     rng: np.random.Generator,
 ) -> Triggered | None:
-    """Rate about triggers, and about the same triggers all shifted by one and the same time.
+    """Rate about many triggers, and about the same triggers all shifted by one and the same time.
 
     Shifting all triggers by s moves the correlogram by s: the null is the correlogram elsewhere.
-    It keeps the triggers' spacing and the unit's slow course.
+    It keeps the triggers' spacing. Deviations are from the mean over lags, so that slow changes
+    of the unit's rate do not count.
 
     Parameters
     ----------
@@ -81,12 +82,64 @@ def about_triggers(
     if not triggers.any() or not counts.any() or last - first < 2:
         return None
     course = correlogram(counts, triggers) / width
-    observed = course[lags % total]
     shifts = rng.integers(first, last, size=draws)
     null = course[(lags + shifts[:, None]) % total]
-    mean, spread = null.mean(axis=0), null.std(axis=0)
-    spread = np.maximum(spread, 1e-9 + 1e-6 * abs(mean))
-    largest = np.abs((null - mean) / spread).max(axis=1)
-    p = (1 + int((largest >= np.abs((observed - mean) / spread).max()).sum())) / (draws + 1)
+    return _compared(course[lags % total], null, centred=True)
+
+
+def about_events(
+    counts: np.ndarray,
+    places: np.ndarray,
+    lags: np.ndarray,
+    width: float,
+    *,
+    jitter: int,
+    draws: int,
+    rng: np.random.Generator,
+) -> Triggered | None:
+    """Rate about few events, and about the same events, each moved a little on its own.
+
+    Each event moves by up to ``jitter`` bins either way, so that changes of the unit's rate that
+    are slower than that stay in the null.
+
+    Parameters
+    ----------
+    counts : ndarray (bin,)
+        Spikes per bin of ``width`` s.
+    places : ndarray of int (event,)
+        Bins of the events, whose lags lie within the recording.
+    lags : ndarray of int (lag,)
+        Ascending, in bins.
+    width : float
+        s.
+    jitter, draws : int
+    rng : Generator
+
+    Returns
+    -------
+    Triggered or None
+        None without events or spikes.
+    """
+    if not len(places) or not counts.any():
+        return None
+    low = np.maximum(places - jitter, -lags[0])
+    high = np.minimum(places + jitter, len(counts) - 1 - lags[-1])
+    null = np.zeros((draws, len(lags)))
+    for first, last in zip(low, high, strict=True):
+        moved = rng.integers(first, last + 1, size=draws)
+        null += counts[moved[:, None] + lags]
+    scale = 1 / (len(places) * width)
+    observed = counts[places[:, None] + lags].sum(axis=0)
+    return _compared(observed * scale, null * scale, centred=False)
+
+
+def _compared(observed: np.ndarray, null: np.ndarray, *, centred: bool) -> Triggered:
     low, high = np.quantile(null, [0.025, 0.975], axis=0)
-    return Triggered(observed, low, high, float(p))
+    here, there = observed, null
+    if centred:
+        here, there = observed - observed.mean(), null - null.mean(axis=1, keepdims=True)
+    mean, spread = there.mean(axis=0), there.std(axis=0)
+    spread = np.maximum(spread, 1e-9 + 1e-6 * np.abs(null.mean(axis=0)))
+    largest = np.abs((there - mean) / spread).max(axis=1)
+    beyond = int((largest >= np.abs((here - mean) / spread).max()).sum())
+    return Triggered(observed, low, high, (1 + beyond) / (len(null) + 1))

@@ -16,7 +16,7 @@ from driftwave.spike_waves.circular import (
 )
 from driftwave.spike_waves.frames import RECORDING, Clock, TrialFrames, Waves
 from driftwave.spike_waves.trial_shuffle import PairedMoments, derangements, shuffle_p
-from driftwave.spike_waves.triggered import Triggered, about_triggers
+from driftwave.spike_waves.triggered import Triggered, about_cycles, about_events
 
 CYCLE_BINS = 16
 CYCLE_SPAN = 1.5
@@ -224,13 +224,19 @@ def _about_starts(
     time: np.ndarray, starts: np.ndarray, settings: Settings, rng: np.random.Generator
 ) -> dict[str, Any]:
     """Rates about the starts of events."""
-    params, clock = settings.params, settings.clock
-    width, span = params.lag_bin, clock.count * clock.step
-    bins = int(span / width)
-    place = ((starts - clock.start) / width).astype(int)
-    place = place[(place + settings.lags[0] >= 0) & (place + settings.lags[-1] < bins)]
-    triggers = np.bincount(place, minlength=bins)
-    found = _triggered(time, triggers, settings.lags, width, settings, rng)
+    params, clock, lags = settings.params, settings.clock, settings.lags
+    bins = int(clock.count * clock.step / params.lag_bin)
+    place = ((starts - clock.start) / params.lag_bin).astype(int)
+    place = place[(place + lags[0] >= 0) & (place + lags[-1] < bins)]
+    found = about_events(
+        _binned(time, clock.start, params.lag_bin, bins),
+        place,
+        lags,
+        params.lag_bin,
+        jitter=max(1, round(params.shift / params.lag_bin)),
+        draws=params.surrogates,
+        rng=rng,
+    )
     return {"events": len(place), **_named("event", found)}
 
 
@@ -252,22 +258,8 @@ def _about_cycles(
     place = ((at + part) * clock.step / width).astype(int)
     place = place[(place + lags[0] >= 0) & (place + lags[-1] < bins)]
     triggers = np.bincount(place, minlength=bins)
-    found = _triggered(spikes.time, triggers, lags, width, settings, rng)
-    return _named("cycle", found)
-
-
-def _triggered(
-    time: np.ndarray,
-    triggers: np.ndarray,
-    lags: np.ndarray,
-    width: float,
-    settings: Settings,
-    rng: np.random.Generator,
-) -> Triggered | None:
-    place = ((time - settings.clock.start) / width).astype(int)
-    counts = np.bincount(place[place < len(triggers)], minlength=len(triggers))
-    return about_triggers(
-        counts,
+    found = about_cycles(
+        _binned(spikes.time, clock.start, width, bins),
         triggers,
         lags,
         width,
@@ -275,6 +267,12 @@ def _triggered(
         draws=settings.params.surrogates,
         rng=rng,
     )
+    return _named("cycle", found)
+
+
+def _binned(time: np.ndarray, start: float, width: float, bins: int) -> np.ndarray:
+    place = ((time - start) / width).astype(int)
+    return np.bincount(place[place < bins], minlength=bins)
 
 
 def _named(about: str, found: Triggered | None) -> dict[str, Any]:

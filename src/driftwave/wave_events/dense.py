@@ -43,7 +43,9 @@ def dense_table(reader: FieldReader, frames: Frames) -> xr.Dataset:
     table["gap"] = ("time", reader.gaps)
     for name, spool in frames.fields.items():
         dims = ("time", "cell" if name == "charge" else "electrode")
-        table[name] = (dims, spool.array(), {"units": FIELD_UNITS[name]})
+        # The table of events has a charge of its own.
+        label = "cell_charge" if name == "charge" else name
+        table[label] = (dims, spool.array(), {"units": FIELD_UNITS[name]})
     if "charge" in frames.fields:
         x, y = frames.cells.T
         table = table.assign_coords(

@@ -67,8 +67,9 @@ class Point:
         along = gram[..., 1:, 0]
         left = match[..., 1:, :] - along[..., None] * amplitude[..., None, :]
         slope = np.real(left * amplitude[..., None, :].conj()).sum(axis=-1)
-        inner = gram[..., 1:, 1:] - along[..., None] * along[..., None, :].conj() / (
-            size[..., None, None]
+        inner = (
+            gram[..., 1:, 1:]
+            - along[..., None] * along[..., None, :].conj() / (size[..., None, None])
         )
         return cls(energy * size, amplitude, slope, inner.real * energy[..., None, None])
 

@@ -15,7 +15,7 @@ TINY = np.finfo(float).tiny
 
 
 def folds_of(position: np.ndarray) -> np.ndarray:
-    """Fold (electrode,) of each electrode: blocks of neighbours, three along the longer axis by two.
+    """Fold (electrode,) of each electrode: blocks of neighbours, three by two.
 
     Of electrodes scattered among those kept, noise that neighbours share leaves next to nothing to
     predict: blocks find waves at half the amplitude.

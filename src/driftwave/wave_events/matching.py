@@ -8,7 +8,11 @@ import xarray as xr
 
 def true_class(kind: str, sign: float) -> str:
     """Class name of a true wave, e.g. radial_in."""
-    names = {"radial": ("radial_in", "radial_out"), "rotating": ("rotating_cw", "rotating_ccw")}
+    names = {
+        "radial": ("radial_in", "radial_out"),
+        "rotating": ("rotating_cw", "rotating_ccw"),
+        "spiral": ("spiral_in", "spiral_out"),
+    }
     return names[kind][int(sign > 0)] if kind in names else kind
 
 

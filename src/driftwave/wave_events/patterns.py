@@ -9,7 +9,7 @@ import numpy as np
 from driftwave.phase.electrodes import Electrodes
 from driftwave.phase.gradient import wrap
 from driftwave.wave_events.plane import plane_candidates, plane_phase
-from driftwave.wave_events.resultant import Theta, ascend, best_of, normalise, objective
+from driftwave.wave_events.resultant import Theta, ascend, best_of, objective
 
 CLASSES = (
     "synchronous",

@@ -17,6 +17,7 @@ from driftwave.phase.frames import FieldReader
 from driftwave.phase.passes import Frames
 from driftwave.wave_events.delays import DelayPlane
 from driftwave.wave_events.events import NUMBERS, Estimate, estimate_group
+from driftwave.wave_events.noise import ZeroLagNoise
 from driftwave.wave_events.patterns import CLASSES, Patterns, patterns_of
 from driftwave.wave_events.spans import Span
 
@@ -37,6 +38,8 @@ UNITS = {
     "peak_score": "null SD",
     "extent": "mm",
     "heldout_phase_error": "degree",
+    "evidence": "nat",
+    "centre_sd": "mm",
 }
 # Columns that any event has, beside those of its class.
 ALWAYS = (
@@ -69,6 +72,8 @@ def event_table(
     """
     reader = frames.reader
     patterns = patterns_of(reader.electrodes)
+    spectrum = frames.spectrum
+    noise = ZeroLagNoise(spectrum.mean, spectrum.segments, reader.detection_rate, reader.band)
     ends = [
         (span.start * reader.stride, min(span.stop * reader.stride, reader.frames))
         for span in spans
@@ -87,10 +92,14 @@ def event_table(
                 generalized=params.phase == "generalized",
                 draws=params.bootstrap,
                 streams=[generator(seed, "event", str(number)) for number in members],
+                noise=noise,
             )
         )
     estimates = [one for group in dask.compute(*tasks) for one in group]
-    return _events(frames, spans, estimates, nulls)
+    # Waves at several frequencies in one stretch are rows of their own; its p is theirs.
+    parts = [(one, *one.further) for one in estimates]
+    spans = [span for span, waves in zip(spans, parts, strict=True) for _ in waves]
+    return _events(frames, spans, [one for waves in parts for one in waves], nulls)
 
 
 def _group(
@@ -105,9 +114,10 @@ def _group(
     """Estimates of neighbouring events, with what the field's amplitude and gaps add to them."""
     found = estimate_group(reader, measure, patterns, ends, **options)
     for one, (start, stop) in zip(found, ends, strict=True):
-        one.row.update(taking_part(reader, start, stop))
         near = reader.gaps[max(0, start - window // 2) : stop + window // 2]
-        one.row["gap_share"] = float(near.mean())
+        common = taking_part(reader, start, stop) | {"gap_share": float(near.mean())}
+        for wave in (one, *one.further):
+            wave.row.update(common)
     return found
 
 
@@ -158,6 +168,8 @@ def _events(
     scores = np.array([one.verdict.prediction for one in estimates]).reshape(-1, len(CLASSES))
     table["event_phase"] = (("event", "electrode"), maps[:, sites.nearest], {"units": "rad"})
     table["prediction"] = (("event", "pattern"), scores, {"units": "1"})
+    errors = np.array([one.verdict.phase_error for one in estimates]).reshape(-1, len(CLASSES))
+    table["pattern_phase_error"] = (("event", "pattern"), errors, {"units": "degree"})
     return table.assign_coords(pattern=list(CLASSES))
 
 

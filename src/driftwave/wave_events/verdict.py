@@ -148,9 +148,7 @@ class Prepared:
         gram = np.real(full(pairs[None].astype(complex))[0] @ pairs.swapaxes(1, 2))
         gram += 1e-6 * np.trace(gram, axis1=1, axis2=2)[:, None, None] * np.eye(2)
         roots = np.linalg.inv(np.linalg.cholesky(gram))
-        return cls(
-            noise, whitening, sizes, smooth_basis(patterns.position), waves, pairs, roots
-        )
+        return cls(noise, whitening, sizes, smooth_basis(patterns.position), waves, pairs, roots)
 
     def standing(self, weighted: np.ndarray) -> np.ndarray:
         """The candidate (k_x, k_y, psi) of each fit, with the best psi of each wavevector."""
@@ -200,11 +198,12 @@ def classify(
 
     Notes
     -----
-    In each of six folds a block of neighbouring electrodes is left out, the pattern fitted to the others by
-    generalised least squares, and the phases of those left out compared with their prediction
-    after taking from both what the kept electrodes tell of the noise. The errors' von Mises
-    log-likelihood, at the concentration they have, decides: a family is preferred to a plainer one
-    if it gains 4 nats over all electrodes left out and leaves at most 95 % of the error. Families
+    In each of six folds a block of neighbouring electrodes is left out, the pattern fitted to the
+    others by generalised least squares, and the phases of those left out compared with their
+    prediction after taking from both what the kept electrodes tell of the noise. The errors' von
+    Mises log-likelihood, at the concentration they have, decides: a family is preferred to a
+    plainer one if it gains 4 nats over all electrodes left out and leaves at most 95 % of the
+    error. Families
     with more parameters have no advantage. ``none`` is chosen where even the best prediction is
     within 4 standard deviations of chance, (2 N)^-1/2 for N electrodes of equal weight.
     """
@@ -305,20 +304,20 @@ def _fit_all(
         fits |= _fitted(("planar",), shape, start, weights, weighted, (low, high))
     if "standing" in classes:
         start = prepared.standing(weighted)[:, None]
-        bounds = (np.append(low, -np.inf)[None], np.append(high, np.inf)[None])
+        ends = np.append(low, -np.inf)[None], np.append(high, np.inf)[None]
         shape = standing(position)
-        fits |= _fitted(("standing_plane",), shape, start, weights, weighted, bounds)
+        fits |= _fitted(("standing_plane",), shape, start, weights, weighted, ends)
         smooth = real_map(prepared.basis, weights, weighted)
         fits |= _fixed("standing_map", smooth, weights, weighted)
     curved = [n for n in CURVED if n in patterns and (n in classes or _short(n) in classes)]
     if curved:
         starts = [_starts(patterns[name], prepared, weighted) for name in curved]
         start = np.stack([_with_kappa(one) for one in starts], axis=1)
-        ends = [patterns[name].bounds for name in curved]
-        bounds = tuple(np.stack([_with_kappa(end[i][None])[0] for end in ends]) for i in (0, 1))
+        limits = [patterns[name].bounds for name in curved]
+        low, high = (np.stack([_with_kappa(end[i][None])[0] for end in limits]) for i in (0, 1))
         charge = CHARGES[[CURVED.index(name) for name in curved]]
         shape = centred(position, charge, patterns.closest)
-        fits |= _fitted(tuple(curved), shape, start, weights, weighted, bounds)
+        fits |= _fitted(tuple(curved), shape, start, weights, weighted, (low, high))
     return fits
 
 
@@ -347,9 +346,9 @@ def _fitted(
     start: np.ndarray,
     weights: Weights,
     weighted: np.ndarray,
-    bounds: tuple[np.ndarray, ...],
+    bounds: tuple[np.ndarray, np.ndarray],
 ) -> dict[str, Fitted]:
-    parameters, point = fit(shape, start, weights, weighted, (bounds[0], bounds[1]))
+    parameters, point = fit(shape, start, weights, weighted, bounds)
     pattern = shape(parameters)[:, :, 0]
     return {
         name: Fitted(

@@ -159,7 +159,7 @@ class Wave:
     wavenumber : dict of int to ndarray (2,)
         k at each frequency bin of its ridge, along the direction of travel, rad/mm.
     peak : int
-        Bin of the largest statistic.
+        Bin of the largest power once all waves are found, before that of the largest statistic.
     score : float
         Largest |tau| / deviation.
     power : dict of int to float
@@ -216,6 +216,9 @@ class Search:
             for _ in range(CYCLES if shared else 1):
                 for one in found if shared else [wave]:
                     self._refine(one, [other for other in found if other is not one])
+        for wave in found:
+            # The statistic saturates where a wave is all there is; its power does not.
+            wave.peak = max(wave.power, key=wave.power.__getitem__)
         return found
 
     def residual(self, waves: list[Wave]) -> np.ndarray:

@@ -77,7 +77,8 @@ class Params(BaseModel):
     surrogates: int = Field(
         99,
         ge=0,
-        description="Zero-lag surrogates for p, with multitaper only; 0 for no p.",
+        description="Zero-lag surrogates for the p of the slowness, with multitaper only; 0 for "
+        "no p.",
     )
     level: float = Field(
         0.05, gt=0, lt=1, description="False discovery rate at which a plane is significant."
@@ -174,8 +175,9 @@ def _measured(
     null = []
     for _ in range(params.surrogates):
         drawn = _fit(reader, zero_lag_spectra(spectra, rng), params, 0, seed, number)
-        null.append(drawn.r_squared if drawn else 0.0)
-    return plane, float(p_value(np.array(null)[:, None], np.array([plane.r_squared]))[0])
+        null.append(np.hypot(*drawn.slowness) if drawn else 0.0)
+    size = float(np.hypot(*plane.slowness))
+    return plane, float(p_value(np.array(null)[:, None], np.array([size]))[0])
 
 
 def _fit(

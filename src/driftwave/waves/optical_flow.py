@@ -25,6 +25,7 @@ from driftwave.flow.horn_schunck import horn_schunck
 from driftwave.flow.null import FlowNull, Rules, draw_null
 from driftwave.phase.frames import FieldReader, open_field
 from driftwave.phase.signal import Signal, wave_signal
+from driftwave.wave_events.arrays import per_array
 from driftwave.wave_events.spans import SpanFinder
 
 PAPER = "Horn and Schunck 1981; Townsend and Gong 2018"
@@ -65,8 +66,8 @@ class Params(BaseModel):
     )
     penalty: Literal["quadratic", "charbonnier"] = Field(
         "quadratic",
-        description="Penalty of the data term; charbonnier bounds the pull of single electrodes "
-        "at five times the cost.",
+        description="Penalty of the data term; charbonnier weakens the pull of single "
+        "electrodes at three times the cost.",
     )
     smoothing: float = Field(
         0.5, gt=0, description="Window (s) over which the coherence that delimits events is taken."
@@ -144,7 +145,8 @@ def analyse(
         No signal, unusable electrodes, a sampling rate or length that does not suit the band.
     """
     dataset = wave_signal(recording, params.signal)
-    return _of_array(recording, dataset, params, seed)
+    session = str(recording.attrs.get("session", "recording"))
+    return per_array(dataset, session, lambda one: _of_array(recording, one, params, seed))
 
 
 def _of_array(recording: xr.DataTree, dataset: xr.Dataset, params: Params, seed: int) -> xr.Dataset:

@@ -20,7 +20,7 @@ from driftwave.latent_waves.decoded_sources import gives_field, of_lattice, of_o
 from driftwave.latent_waves.lattice import analyse_lattice, on_lattice
 from driftwave.latent_waves.loadings import analyse_loadings
 from driftwave.latent_waves.ring_pulses import analyse_rings, on_rings
-from driftwave.nulls.kinds import Kind
+from driftwave.nulls.kinds import QUESTIONS, Kind
 from driftwave.nulls.null import Null
 from driftwave.nulls.of_field import field_nulls, recording_windows
 from driftwave.nulls.statistics import multiscale, recording_means
@@ -78,12 +78,24 @@ class Params(BaseModel):
         description="Most electrodes that events are found on; of more, neighbours are averaged.",
     )
     smoothing: tuple[float, ...] = Field(
-        (0.5, 1.0),
+        (0.5, 1.0, 4.0),
         min_length=1,
         description="Windows (s) over which the power-weighted statistic is averaged; the first "
         "delimits events, all of them give the p value.",
     )
-    surrogates: int = Field(99, ge=19, description="Number of zero-lag surrogates.")
+    surrogates: int = Field(99, ge=19, description="Number of surrogates of each null.")
+    null: Literal["zero_lag"] = Field(
+        "zero_lag",
+        description="Null that thresholds and p come from: zero-lag cross-spectrum surrogates.",
+    )
+    further_nulls: tuple[
+        Literal["common_phase", "independent_phase", "channel_shuffle", "grid_shift"], ...
+    ] = Field(
+        (),
+        description="Nulls with other questions, whose p stands beside: common_phase (are waves "
+        "bursty?); independent_phase, channel_shuffle and grid_shift are legacy, and the first two "
+        "reject all spatially correlated noise.",
+    )
     threshold: float = Field(
         0.95,
         gt=0,
@@ -199,7 +211,7 @@ def _array(recording: xr.DataTree, dataset: xr.Dataset, params: Params, seed: in
     spans = nulls[0].scale.spans(smooth, finder)
     events = event_table(frames, measure, spans, nulls, params, seed)
     result = xr.merge(
-        [dense_table(reader, frames), events, _null_table(frames, smooth, nulls[0])],
+        [dense_table(reader, frames), events, _null_table(frames, smooth, nulls)],
         compat="no_conflicts",
         combine_attrs="drop_conflicts",
     )
@@ -230,6 +242,8 @@ def _attrs(reader: FieldReader, frames: Frames, params: Params) -> dict[str, Any
         "electrodes_dropped": list(reader.dropped),
         "gap_share": float(reader.gaps.mean()),
         "null": "zero-lag cross-spectrum surrogates",
+        "null_question": QUESTIONS[params.null],
+        "further_nulls": list(params.further_nulls),
         "surrogates": params.surrogates,
         "level": params.level,
     }
@@ -244,7 +258,7 @@ def _null(
     seed: int,
 ) -> list[Null]:
     """Nulls of the recording, the default one first."""
-    kinds: tuple[Kind, ...] = ("zero_lag",)
+    kinds: tuple[Kind, ...] = (params.null, *dict.fromkeys(params.further_nulls))
     return field_nulls(
         frames,
         measure,
@@ -270,9 +284,9 @@ def _finder(reader: FieldReader, window: int, params: Params) -> SpanFinder:
     )
 
 
-def _null_table(frames: Frames, smooth: np.ndarray, null: Null) -> xr.Dataset:
-    """The statistic with time, and the null beside what was observed."""
-    reader = frames.reader
+def _null_table(frames: Frames, smooth: np.ndarray, nulls: list[Null]) -> xr.Dataset:
+    """The statistic with time, and the nulls beside what was observed."""
+    reader, null = frames.reader, nulls[0]
     observed = recording_means(frames.fluxes, recording_windows(reader))
     families = len(FAMILIES)
     unit = {"units": "1"}
@@ -284,14 +298,27 @@ def _null_table(frames: Frames, smooth: np.ndarray, null: Null) -> xr.Dataset:
             "statistic": (("frame", "family"), statistic.T.astype(np.float32), unit),
             "score": ("frame", score.astype(np.float32), {"units": "null SD"}),
             "threshold": ("family", null.scale.threshold[:families], unit),
-            "null_mean": (("surrogate", "family"), null.means[:, 0].astype(np.float64), unit),
             "null_largest_score": ("surrogate", null.largest, {"units": "null SD"}),
             "null_event_score": ("null_event", null.peaks, {"units": "null SD"}),
             "observed_mean": ("family", observed[0].astype(np.float64), unit),
-            "p_recording": ("family", null.p_recording(observed), unit),
+            "observed_score": ("family", null.score(observed), {"units": "null SD"}),
+            "null_score": (("surrogate", "family"), null.score(null.means), {"units": "null SD"}),
+            **_recording_columns(nulls, observed),
         },
         coords={
             "family": list(FAMILIES),
             "frame_time": ("frame", time, {"units": "s"}),
         },
     )
+
+
+def _recording_columns(nulls: list[Null], observed: np.ndarray) -> dict[str, tuple]:
+    """Each null's distribution and p of the whole recording; names of further ones end in it."""
+    columns: dict[str, tuple] = {}
+    for null, ending in zip(nulls, ("", *(f"_{one.kind}" for one in nulls[1:])), strict=True):
+        facts = {"units": "1", "null": null.kind, "question": QUESTIONS[null.kind]}
+        means = null.means[:, 0].astype(np.float64)
+        columns[f"null_mean{ending}"] = (("surrogate", "family"), means, facts)
+        columns[f"p_recording{ending}"] = ("family", null.p_recording(observed), facts)
+        columns[f"p_recording_any{ending}"] = ((), null.p_any(observed), facts)
+    return columns

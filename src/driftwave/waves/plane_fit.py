@@ -14,7 +14,7 @@ from driftwave.compute import generator
 from driftwave.frame_fits.circular_correlation import adjusted, circular_circular
 from driftwave.frame_fits.circular_plane import PlaneFitter, plane_fitter
 from driftwave.frame_fits.event_null import event_p
-from driftwave.frame_fits.plane_events import EventFinder, LONGEST_GAP, estimate, steady_resultant
+from driftwave.frame_fits.plane_events import LONGEST_GAP, EventFinder, estimate, steady_resultant
 from driftwave.frame_fits.stream import NULL, Measures, Piece, Plan, observe, plan, surrogates
 from driftwave.phase.electrodes import Electrodes
 from driftwave.phase.frames import ALIASED, open_field
@@ -128,7 +128,11 @@ class FitFrames:
 
 
 def analyse(
-    recording: xr.DataTree, latents: xr.Dataset | None, params: Params, *, seed: int
+    recording: xr.DataTree,
+    latents: xr.Dataset | None,  # noqa: ARG001
+    params: Params,
+    *,
+    seed: int,
 ) -> xr.Dataset:
     """Fit a plane to the phases of every frame and gather those that keep a direction.
 
@@ -168,14 +172,14 @@ def _one_array(
     fitter = plane_fitter(reader.electrodes, params.largest)
     generalized = params.phase == "generalized"
     pieces = plan(reader, chunk=params.chunk, window=step, generalized=generalized)
-    observed = observe(pieces, FitFrames(fitter, reader.electrodes, step, described=True), seed=seed)
+    observed = observe(
+        pieces, FitFrames(fitter, reader.electrodes, step, described=True), seed=seed
+    )
     rate = reader.rate / step
     window = max(1, round(params.smoothing * rate))
     measure = FitFrames(fitter, reader.electrodes, step, described=False)
     reduce = partial(_reduced, frames=window)
-    null = surrogates(
-        pieces, observed, measure, count=params.surrogates, seed=seed, reduce=reduce
-    )
+    null = surrogates(pieces, observed, measure, count=params.surrogates, seed=seed, reduce=reduce)
     statistic = steady_resultant(observed.measures, window)
     valid = observed.measures["valid"]
     sample = np.concatenate([one["statistic"][valid][window // 2 :: window] for one in null])

@@ -20,7 +20,11 @@ class Params(CycleParams):
 
 
 def analyse(
-    recording: xr.DataTree, latents: xr.Dataset | None, params: Params, *, seed: int
+    recording: xr.DataTree,
+    latents: xr.Dataset | None,  # noqa: ARG001
+    params: Params,
+    *,
+    seed: int,
 ) -> xr.Dataset:
     """Find points about which waves turn, counter-clockwise (charge +1) or clockwise (-1).
 
@@ -49,5 +53,7 @@ def analyse(
     """
     dataset = wave_signal(recording, params.signal)
     session = str(recording.attrs.get("session", "recording"))
-    options = {"kind": "rotating", "detector": "rotation", "params": params, "seed": seed}
-    return per_array(dataset, session, partial(analyse_cycles, recording, **options))
+    one = partial(
+        analyse_cycles, recording, kind="rotating", detector="rotation", params=params, seed=seed
+    )
+    return per_array(dataset, session, one)

@@ -15,6 +15,7 @@ from driftwave.errors import InputError
 from driftwave.fronts.grouping import Grouping
 from driftwave.fronts.measures import Waves, front_table, measure_fronts
 from driftwave.fronts.null import NullWaves, Shuffled, Source, ZeroLag, null_waves
+from driftwave.fronts.pooling import pooled_evidence
 from driftwave.fronts.shapes import Cones
 from driftwave.fronts.sources import (
     Detection,
@@ -34,6 +35,7 @@ PAPER = "Ester et al. 1996, KDD 226; Capone et al. 2019, Cereb Cortex 29:319"
 QUICK = {"bootstrap": 20, "surrogates": 2}
 BAND = (5.0, 40.0)
 BATCH = 64
+POOLED = 8.0
 FEWEST = 6
 
 
@@ -101,6 +103,12 @@ class Params(BaseModel):
         description="What p values are against: zero_lag surrogates of the signal, shuffle of the "
         "electrodes in space; auto for zero_lag of band-passed signals, shuffle of others.",
     )
+    pool: float | None = Field(
+        None,
+        ge=0,
+        description="Waves this far apart (s) support each other in p; 0 for each by itself. "
+        "Default 8 cycles of a band's geometric mean, without a band 0.",
+    )
     surrogates: int = Field(39, ge=1, description="Most surrogate recordings drawn.")
     permutations: int = Field(
         0,
@@ -137,10 +145,10 @@ def analyse(
     Returns
     -------
     Dataset
-        Dim ``event``: the table of waves, with ``r_squared`` of the plane, ``evidence`` (plane or
-        cone, nats), ``heldout_time_error`` (s), ``source_x``, ``source_y`` (mm), ``electrodes``
-        (number). Dim ``trigger``: ``trigger_time`` (s), ``trigger_electrode``,
-        ``trigger_event``. Dim ``null_event``: ``null_evidence``.
+        Dim ``event``: the table of waves, with ``r_squared`` of the plane, ``evidence`` (see
+        :func:`driftwave.fronts.pooling.pooled_evidence`), ``heldout_time_error`` (s), ``source_x``
+        and ``source_y`` (mm), ``electrodes`` (number). Dim ``trigger``: ``trigger_time`` (s),
+        ``trigger_electrode``, ``trigger_event``. Dim ``null_event``: ``null_evidence``.
 
     Raises
     ------
@@ -198,21 +206,29 @@ def _of_array(recording: xr.DataTree, dataset: xr.Dataset, params: Params, seed:
     ]
     parts: list[Waves] = list(dask.compute(*tasks))
     labels = dataset["electrode"].values[electrodes.index]
+    place, pool = electrodes.position, params.pool
+    if pool is None:
+        pool = POOLED / float(np.sqrt(np.prod(band))) if band else 0.0
     null = _null(traces, detection, band, params, seed)
     drawn = NullWaves(np.zeros(0), np.zeros(0))
     if null is not None:
-        drawn = null_waves(null, grouping, cones, surrogates=params.surrogates, seed=seed)
-    table = front_table(parts, labels, drawn)
+        drawn = null_waves(
+            null, grouping, cones, pool=pool, surrogates=params.surrogates, seed=seed
+        )
+    table = front_table(
+        parts, labels, drawn, lambda waves: pooled_evidence(waves, place, cones, pool)
+    )
     if null is None:
         table = table.drop_vars(["p", "q"])
     else:
-        table["null_evidence"] = ("null_event", drawn.evidence, {"units": "nat"})
+        table["null_evidence"] = ("null_event", drawn.evidence, {"units": "1"})
         table = table.assign_attrs(null=null.name, surrogates=len(drawn.largest))
     return table.assign_attrs(
         band=list(band) if band else [],
         trigger=detection.kind,
         reach=grouping.reach,
         lag=lag,
+        pool=pool,
         slowest=grouping.reach / lag,
         fewest=grouping.fewest,
     )

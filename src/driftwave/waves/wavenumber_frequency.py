@@ -10,6 +10,7 @@ from driftwave.compute import generator
 from driftwave.nulls.surrogates import benjamini_hochberg
 from driftwave.phase.frames import FieldReader, open_field
 from driftwave.phase.signal import Signal, wave_signal
+from driftwave.wave_events.arrays import per_array
 from driftwave.wavenumber.cross_spectra import CrossSpectra, Places, cross_spectra, places_of
 from driftwave.wavenumber.standing import StandingWave, standing_waves
 from driftwave.wavenumber.travelling import (
@@ -31,6 +32,8 @@ ALIASED = 0.9
 EQUAL = 0.2
 # A wave against a stronger one is listed if it has this share of its power.
 WEAKEST_OPPOSITE = 0.1
+# Of electrodes, for standing waves.
+SHUFFLES = 999
 # Speeds beyond exp(20) mm/s are no speeds.
 LOG_SLOWNESS = (-20.0, 20.0)
 UNITS = {
@@ -123,7 +126,8 @@ def analyse(
         eight segments.
     """
     dataset = wave_signal(recording, params.signal)
-    return _of_array(recording, dataset, params, seed)
+    session = str(recording.attrs.get("session", "recording"))
+    return per_array(dataset, session, lambda one: _of_array(recording, one, params, seed))
 
 
 def _of_array(recording: xr.DataTree, dataset: xr.Dataset, params: Params, seed: int) -> xr.Dataset:
@@ -157,7 +161,7 @@ def _of_array(recording: xr.DataTree, dataset: xr.Dataset, params: Params, seed:
         spectra,
         beams,
         moving,
-        shuffles=params.surrogates,
+        shuffles=SHUFFLES,
         level=params.level,
         rng=generator(seed, "channel shuffle"),
     )
