@@ -42,8 +42,8 @@ def plane_of(builder: Builder, **options: Any) -> Any:
 
 
 def traced(
-    path: Path, data: np.ndarray, *, mask: str = "pixel_mask", spacing: Any = None, rois: int = ROIS,
-    extra: dict[str, np.ndarray] | None = None, **clock: Any,
+    path: Path, data: np.ndarray, *, mask: str = "pixel_mask", spacing: Any = None,
+    rois: int = ROIS, extra: dict[str, np.ndarray] | None = None, **clock: Any,
 ) -> Path:  # fmt: skip
     """Traces of ROIs whose masks are L-shaped about (10 k, 20 + k)."""
     builder = Builder()
@@ -146,7 +146,7 @@ def test_millimetres_need_the_size_of_a_pixel(tmp_path: Path) -> None:
         ingested(silent, layout(pixel_size="file"))
     without = ingested(silent, layout(pixel_size=None, positions=None))
     assert "x" not in without.coords
-    with pytest.raises(InputError, match="greater than|above 0"):
+    with pytest.raises(InputError, match=r"above 0 mm"):
         layout(pixel_size=-1.0)
 
 

@@ -113,18 +113,18 @@ def test_windows_follow_a_wave_that_turns():
 
 def test_surrogate_coefficients_keep_power_and_lose_lags():
     position = grid(4, 4)
-    recording = recording_of(dispersive(position, seconds=60.0), position, 200.0)
+    recording = recording_of(dispersive(position, seconds=40.0), position, 200.0)
     reader = open_field(recording, recording["field"].dataset, band=(1.0, 13.0), frame_rate=None)
     spectra = spectra_of(reader, (1.0, 13.0))
     rng = np.random.default_rng(0)
     real = spectra.value @ spectra.value.conj().swapaxes(1, 2)
     drawn = np.zeros_like(real)
-    for _ in range(100):
+    for _ in range(40):
         one = zero_lag_spectra(spectra, rng).value
-        drawn += one @ one.conj().swapaxes(1, 2) / 100
+        drawn += one @ one.conj().swapaxes(1, 2) / 40
     size = np.abs(real).max()
-    assert np.abs(drawn.real - real.real).max() < 0.15 * size
-    assert np.abs(drawn.imag).max() < 0.1 * size < np.abs(real.imag).max()
+    assert np.abs(drawn.real - real.real).max() < 0.2 * size
+    assert np.abs(drawn.imag).max() < 0.2 * size < np.abs(real.imag).max()
 
 
 def test_what_all_electrodes_share_does_not_travel():

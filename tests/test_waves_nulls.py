@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from driftwave.compute import generator
+from driftwave.errors import InputError
 from driftwave.experiments._calibration_fields import BAND, CONDITIONS, field
 from driftwave.nulls.cross_spectrum import CrossSpectrum, zero_lag_factors
 from driftwave.nulls.filter_shape import FilterShape
@@ -111,8 +112,8 @@ def test_grid_shift_rolls_the_array():
 def test_every_null_says_what_it_asks():
     assert set(QUESTIONS) == set(NULLS)
     assert all("?" in text for text in QUESTIONS.values())
-    for legacy in ("independent_phase", "channel_shuffle"):
-        assert "rejects all spatially correlated noise" in QUESTIONS[legacy]
+    for legacy in ("independent_phase", "channel_shuffle", "grid_shift"):
+        assert "rejects spatially correlated noise" in QUESTIONS[legacy]
 
 
 def p_of(condition: str, number: int, *kinds: str) -> dict[str, float]:
@@ -131,7 +132,7 @@ def p_of(condition: str, number: int, *kinds: str) -> dict[str, float]:
 def test_legacy_nulls_take_correlated_noise_for_waves():
     """Channel shuffle and independent phases, as peers use them, reject where nothing travels."""
     found = [p_of("2 mm, 90 % shared", number, *NULLS[1:]) for number in range(2)]
-    for legacy in ("independent_phase", "channel_shuffle"):
+    for legacy in ("independent_phase", "channel_shuffle", "grid_shift"):
         assert all(p[legacy] == 0.05 for p in found)
     assert all(p["zero_lag"] > 0.05 for p in found)
 
@@ -175,9 +176,9 @@ def test_p_is_uniform_for_surrogates_of_a_surrogate():
 @pytest.mark.slow
 @pytest.mark.parametrize("condition", ["white", "2 mm, 90 % shared", "common reference"])
 def test_false_positives_stay_at_the_level(condition):
-    hits = sum(p_of(condition, number)["zero_lag"] <= 0.05 for number in range(50))
-    # 8 of 50 or more have probability .004 at .05.
-    assert hits < 8
+    hits = sum(p_of(condition, number)["zero_lag"] <= 0.05 for number in range(40))
+    # 7 of 40 or more have probability .003 at .05.
+    assert hits < 7
 
 
 def test_further_nulls_stand_beside_the_default():
@@ -228,3 +229,31 @@ def test_current_source_density_keeps_the_phase_of_a_plane_wave(layout):
     wave = np.exp(1j * phase_of("planar", position, frequency=12, speed=60, direction=30))
     turned = np.angle(density(wave[:, None])[:, 0] * wave[density.kept].conj())
     assert np.median(np.abs(turned)) < (1e-4 if layout == "grid" else 0.3)
+
+
+def test_a_reader_takes_a_reference():
+    rng = np.random.default_rng(9)
+    position = grid(6, 6)
+    samples = rng.normal(size=(36, 1500)) + 50 * rng.normal(size=1500)
+    recording = recording_of(samples.T, position, RATE)
+    dataset = recording["field"].to_dataset()
+    common = {"band": BAND, "frame_rate": None}
+    plain = open_field(recording, dataset, **common).signal(0, 400)
+    average = open_field(recording, dataset, **common, reference="common_average")
+    np.testing.assert_allclose(average.signal(0, 400), plain - plain.mean(axis=0), atol=1e-3)
+    density = open_field(recording, dataset, **common, reference="csd")
+    # All but the corners, each where it stood: electrode 7 is the fifth after 0.
+    corners = [0, 5, 30, 35]
+    assert density.electrodes.index.tolist() == [i for i in range(36) if i not in corners]
+    np.testing.assert_array_equal(density.electrodes.position, np.delete(position, corners, axis=0))
+    inside = plain[7] - (plain[1] + plain[13] + plain[6] + plain[8]) / 4
+    np.testing.assert_allclose(density.signal(0, 400)[5], inside, atol=1e-3)
+
+
+def test_too_few_electrodes_for_a_reference_are_named():
+    position = grid(2, 2)
+    recording = recording_of(np.random.default_rng(0).normal(size=(1500, 4)), position, RATE)
+    with pytest.raises(InputError, match="reference csd"):
+        open_field(
+            recording, recording["field"].to_dataset(), band=BAND, frame_rate=None, reference="csd"
+        )

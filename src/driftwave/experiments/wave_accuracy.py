@@ -21,7 +21,7 @@ from driftwave.figures.style import COLOURS, STYLE, TRUTH
 from driftwave.figures.waves import class_label
 from driftwave.nulls.cross_spectrum import CrossSpectrum
 from driftwave.phase.directionality import directionality_of
-from driftwave.phase.frames import FieldReader, open_field
+from driftwave.phase.frames import open_field
 from driftwave.wave_events.events import Estimate, estimate_group
 from driftwave.wave_events.noise import ZeroLagNoise
 from driftwave.wave_events.patterns import CLASSES, patterns_of
@@ -90,12 +90,11 @@ def judged(snr: float, each: int, seed: int, number: int) -> list[dict[str, floa
             streams=[generator(seed, "event", f"{snr:g}", str(number), str(index))],
             noise=noise,
         )
-    return [_compared(*pair, reader) for pair in zip(events, found, strict=True)]
+    return [_compared(*pair) for pair in zip(events, found, strict=True)]
 
 
-def _compared(event: Planted, found: Estimate, reader: FieldReader) -> dict[str, float | str]:
+def _compared(event: Planted, found: Estimate) -> dict[str, float | str]:
     """Errors of one event; NaN where it is of another class than planted, or has no such number."""
-    del reader
     row = {"class_true": event.name, "class_found": found.verdict.name}
     errors = dict.fromkeys(MEASURES, np.nan)
     got = {name: value for name, value in found.row.items() if name != "class"}
@@ -175,7 +174,7 @@ def draw(result: xr.Dataset) -> Figure:
     levels = result["snr_level"].values
     with plt.rc_context(STYLE):
         figure = plt.figure(figsize=(7.4, 6.4))
-        above, below = figure.subfigures(2, 1, height_ratios=[1.5, 1])
+        above, below = figure.subfigures(2, 1, height_ratios=[1.5, 1], squeeze=False)[:, 0]
         count = -(-len(levels) // 2) if len(levels) > 2 else len(levels)
         rows = -(-len(levels) // count)
         maps = above.subplots(rows, count, squeeze=False, sharex=True, sharey=True)

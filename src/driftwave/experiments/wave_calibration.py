@@ -138,7 +138,7 @@ def tested(label: str, number: int, params: Params, seed: int) -> dict[str, floa
         seed=int(rng.integers(2**31)),
     )
     means = recording_means(frames.fluxes, recording_windows(frames.reader))
-    values = dict.fromkeys(FURTHER, np.nan)
+    values: dict[str, float] = dict.fromkeys(map(str, FURTHER), np.nan)
     values |= {null.kind: null.p_any(means) for null in nulls[1:]}
     values["recording"] = nulls[0].p_any(means)
     values |= dict(zip(FAMILIES, nulls[0].p_recording(means).tolist(), strict=True))
@@ -230,14 +230,16 @@ def _compared(rows: dict[str, list[dict[str, float]]]) -> xr.Dataset:
         np.array([[row[name] for name in names] for row in rows[label]], float).reshape(-1, 5)
         for label in labels
     ]
-    p = [some[np.isfinite(some).all(axis=1)] for some in p]
+    whole = [np.isfinite(some).all(axis=1) for some in p]
+    labels = [label for label, kept in zip(labels, whole, strict=True) if kept.any()]
+    p = [some[kept] for some, kept in zip(p, whole, strict=True) if kept.any()]
     sets = np.array([len(some) for some in p], int)
     hits = np.array([(some <= ALPHA).sum(axis=0) for some in p], int).reshape(-1, len(names))
-    low, high = binomial_interval(hits, np.maximum(sets, 1)[:, None])
+    low, high = binomial_interval(hits, sets[:, None])
     dims, unit = ("compared", "null"), {"units": "1"}
     return xr.Dataset(
         {
-            "null_rejected": (dims, hits / np.maximum(sets, 1)[:, None], unit),
+            "null_rejected": (dims, hits / sets[:, None], unit),
             "null_rejected_low": (dims, low, unit),
             "null_rejected_high": (dims, high, unit),
             "null_sets": ("compared", sets, unit),
@@ -257,14 +259,14 @@ def draw(result: xr.Dataset) -> Figure:
     noise = [one.label for one in NOISE if one.label in result["condition"].values]
     waves = [one.label for one in WAVES if one.label in result["condition"].values]
     rows = max(len(noise), len(waves), 1)
-    figure, axes = new_figure(1, 3, height=1.3 + 0.33 * rows, width=7.4)
+    figure, axes = new_figure(1, 3, height=1.3 + 0.33 * rows, width=8.2, width_ratios=[1, 1, 0.9])
     with plt.rc_context(STYLE):
         axes[0].axvspan(*ALLOWED, color=NULL, alpha=0.3, lw=0)
         _points(axes[0], result, noise, ("recording", "planar", "event_q"))
         axes[0].axvline(ALPHA, color=TRUTH, lw=0.7, ls="--")
         axes[0].set_xlim(0, _edge(result, noise))
         axes[0].set_xlabel("Share of noise taken for waves\n(grey: .02 to .07)")
-        axes[0].set_title("No wave: false positives at .05")
+        axes[0].set_title("No wave: false positives")
         _points(axes[1], result, waves, ("recording", "planar", "event_q"))
         axes[1].axvline(POWER, color=TRUTH, lw=0.7, ls="--")
         axes[1].set(xlim=(0, 1.02), xlabel="Share of waves found\n(dashed: .95)")
@@ -311,9 +313,10 @@ def _nulls(ax: Axes, result: xr.Dataset) -> None:
         return
     ax.imshow(share.T, cmap="Blues", vmin=0, vmax=1.3, aspect="auto")
     for (column, row), value in np.ndenumerate(share):
-        ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7)
+        ink = "white" if value > 0.7 else TRUTH
+        ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=ink)
     ax.set_yticks(range(len(names)), names)
     ax.set_xticks(range(len(labels)), labels, rotation=35, ha="right")
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    ax.set_title(f"Share rejected by null ({int(result['null_sets'].max())} sets)")
+    ax.set_title(f"Rejected, by null\n({int(result['null_sets'].max())} sets)")

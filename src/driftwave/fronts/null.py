@@ -38,7 +38,8 @@ Stretches = Iterable[tuple[Triggers, float]]
 class Source(Protocol):
     """Draws the triggers of one surrogate recording."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def draw(self, rng: np.random.Generator) -> Iterator[tuple[Triggers, float]]: ...
 

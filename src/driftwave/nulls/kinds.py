@@ -2,8 +2,8 @@
 
 ``zero_lag`` is the default. ``common_phase`` asks another question. The others are what much of
 the literature uses and are there for comparison: ``independent_phase`` and ``channel_shuffle``
-destroy the coherence between electrodes, and so reject any field whose electrodes share signals,
-waves or not (100 % of spatially correlated noise).
+destroy the coherence between electrodes, ``grid_shift`` breaks it along a seam, and so they reject
+fields whose electrodes share signals, waves or not (100 % of noise correlated over 2 mm).
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ QUESTIONS: dict[str, str] = {
     "common_phase": "Do waves come in bursts? (keeps the whole cross-spectrum, lags included: no "
     "power for steady waves)",
     "independent_phase": "Do electrodes have anything in common? (legacy: keeps the spectra only, "
-    "rejects all spatially correlated noise)",
+    "rejects spatially correlated noise)",
     "channel_shuffle": "Do neighbours resemble each other more than distant electrodes? (legacy: "
-    "keeps the signals, rejects all spatially correlated noise)",
+    "keeps the signals, rejects spatially correlated noise)",
     "grid_shift": "Does the field fit this place on the array better than one shifted around its "
-    "edges? (legacy: keeps neighbourhoods but for a seam, no power for planar waves)",
+    "edges? (legacy: keeps neighbourhoods but for a seam, rejects spatially correlated noise)",
 }
 
 

@@ -66,7 +66,7 @@ def smoothed(power: np.ndarray, frames: int) -> np.ndarray:
 
 def power_course(power: np.ndarray, frames: int) -> np.ndarray:
     """Gain (frame,) that makes stationary surrogates follow power smoothed over ``frames``."""
-    return np.sqrt(smoothed(power, frames))
+    return np.asarray(np.sqrt(smoothed(power, frames)))
 
 
 def matched_course(power: np.ndarray, stationary: list[np.ndarray], frames: int) -> np.ndarray:
@@ -101,12 +101,12 @@ def matched_course(power: np.ndarray, stationary: list[np.ndarray], frames: int)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         low, high = (middle, high) if excess(middle) < 0 else (low, middle)
-    gain = course**high
-    return np.sqrt(gain / gain.mean())
+    gain = np.power(course, high)
+    return np.asarray(np.sqrt(gain / gain.mean()))
 
 
 def _variation(course: np.ndarray) -> float:
-    return float(np.log(max(float(course.var()), np.finfo(np.float32).tiny)))
+    return float(np.log(max(float(course.var()), float(np.finfo(np.float32).tiny))))
 
 
 def stretches(

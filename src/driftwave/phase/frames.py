@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 import xarray as xr
 
 from driftwave.errors import InputError
-from driftwave.phase.electrodes import Electrodes, good_electrodes
+from driftwave.phase.electrodes import MINIMUM, Electrodes, good_electrodes
 from driftwave.phase.filters import analytic, extend, settling
 from driftwave.phase.generalized_phase import generalized_phase
 from driftwave.phase.missing import Missing, find_missing, gap_samples
+from driftwave.phase.reference import Reference, ReferenceKind, reference_of
 from driftwave.phase.spool import Spool
 
 # Generalized phase looks ahead three times the longest reversal, beyond what the filter needs.
@@ -59,6 +60,8 @@ class FieldReader:
         Electrodes left out, as too many of their samples are missing.
     kept : Kept or None
         What was read before, and need not be filtered again.
+    reference : Reference or None
+        From the electrodes that are read to ``electrodes``; None reads these as they are.
     """
 
     lfp: xr.DataArray
@@ -71,6 +74,7 @@ class FieldReader:
     missing: Missing = field(default_factory=Missing.none)
     dropped: tuple[str, ...] = ()
     kept: Kept | None = None
+    reference: Reference | None = None
 
     @property
     def rate(self) -> float:
@@ -123,12 +127,13 @@ class FieldReader:
         low, high = max(0, first - self.margin), min(total, last + self.margin)
         block = self.lfp[low:high].values
         count = -(-(last - first) // self.every)
-        found = np.empty((len(self.electrodes), count), np.complex64)
-        for one in range(0, len(self.electrodes), TOGETHER):
+        electrodes = self.electrodes if self.reference is None else self.reference.source
+        found = np.empty((len(electrodes), count), np.complex64)
+        for one in range(0, len(electrodes), TOGETHER):
             few = slice(one, one + TOGETHER)
-            samples = block[:, self.electrodes.index[few]].T.astype(float)
+            samples = block[:, electrodes.index[few]].T.astype(float)
             if len(self.missing):
-                columns = np.arange(len(self.electrodes))[few]
+                columns = np.arange(len(electrodes))[few]
                 self.missing.of(columns).fill(samples, low)
             missing = (self.margin - (first - low), self.margin - (high - last))
             samples = extend(samples, *missing) if any(missing) else samples
@@ -140,7 +145,7 @@ class FieldReader:
                 after=self.margin,
                 every=self.every,
             )
-        return found
+        return found if self.reference is None else self.reference(found)
 
     def phase_of(self, signal: np.ndarray, *, generalized: bool) -> tuple[np.ndarray, np.ndarray]:
         """Phase float32 (rad) and interpolated samples (bool) of a signal (electrode, frame)."""
@@ -185,6 +190,7 @@ def open_field(
     band: tuple[float, float],
     frame_rate: float | None,
     max_missing: float = 0.2,
+    reference: ReferenceKind = "none",
 ) -> FieldReader:
     """Check a recording's field against the band, look for missing samples, prepare to read it.
 
@@ -200,6 +206,8 @@ def open_field(
     max_missing : float
         An electrode is dropped if this share of its samples is missing, of those that most
         electrodes have; missing samples of others make gaps for all.
+    reference : str
+        What is subtracted from every electrode: see :func:`driftwave.phase.reference.reference_of`.
 
     Raises
     ------
@@ -247,7 +255,20 @@ def open_field(
             fix="List the electrodes with missing samples under `field.bad_electrodes`, lower "
             "`max_missing`, or narrow `field.start` and `field.stop` in the layout",
         )
-    return reader
+    return reader if reference == "none" else _referenced(reader, reference)
+
+
+def _referenced(reader: FieldReader, kind: ReferenceKind) -> FieldReader:
+    found = reference_of(reader.electrodes, kind)
+    if len(found.kept) < MINIMUM:
+        raise InputError(
+            file=reader.session,
+            field="field/x, y",
+            found=f"{len(found.kept)} electrodes with neighbours around them",
+            expected=f"at least {MINIMUM} for the reference {kind}",
+            fix="Set `reference` to common_average or none",
+        )
+    return replace(reader, electrodes=found.electrodes, reference=found)
 
 
 def _present(

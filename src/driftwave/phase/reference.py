@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from scipy.spatial import cKDTree
 
-from driftwave.phase.electrodes import Electrodes
+from driftwave.phase.electrodes import Electrodes, place
 
 ReferenceKind = Literal["none", "common_average", "csd"]
 NEIGHBOURS = 6
@@ -25,14 +25,24 @@ class Reference:
 
     Attributes
     ----------
+    source : Electrodes
+        What is read.
+    kept : ndarray of int (kept,)
+        Which of them are analysed.
     matrix : ndarray, float32 (kept, electrode)
         Applied to samples (electrode, time), before or after the filter: it commutes with it.
-    kept : ndarray of int (kept,)
-        Which electrodes the rows belong to.
     """
 
-    matrix: np.ndarray
+    source: Electrodes
     kept: np.ndarray
+    matrix: np.ndarray
+
+    @property
+    def electrodes(self) -> Electrodes:
+        """The electrodes that are analysed."""
+        if len(self.kept) == len(self.source):
+            return self.source
+        return place(self.source.position[self.kept], self.source.index[self.kept])
 
     def __call__(self, samples: np.ndarray) -> np.ndarray:
         """Samples (electrode, time), real or complex, to (kept, time)."""
@@ -51,27 +61,27 @@ def reference_of(electrodes: Electrodes, kind: ReferenceKind) -> Reference:
     """
     count = len(electrodes)
     if kind == "none":
-        return Reference(np.eye(count, dtype=np.float32), np.arange(count))
+        return Reference(electrodes, np.arange(count), np.eye(count, dtype=np.float32))
     if kind == "common_average":
         matrix = np.eye(count) - 1 / count
-        return Reference(matrix.astype(np.float32), np.arange(count))
+        return Reference(electrodes, np.arange(count), matrix.astype(np.float32))
     predicted = _between(electrodes) if electrodes.lattice is not None else _plane(electrodes)
     kept = np.flatnonzero(np.isfinite(predicted).all(axis=1))
     matrix = np.eye(count)[kept] - predicted[kept]
-    return Reference(matrix.astype(np.float32), kept)
+    return Reference(electrodes, kept, matrix.astype(np.float32))
 
 
 def _between(electrodes: Electrodes) -> np.ndarray:
     """Weights (electrode, electrode) of the mean over pairs on either side; NaN without a pair."""
     assert electrodes.lattice is not None
-    at = {tuple(place): number for number, place in enumerate(electrodes.lattice.tolist())}
+    at = {tuple(node): number for number, node in enumerate(electrodes.lattice.tolist())}
     weights = np.full((len(electrodes), len(electrodes)), np.nan)
-    for number, place in enumerate(electrodes.lattice):
+    for number, node in enumerate(electrodes.lattice):
         pairs = [
-            (at.get(tuple((place - step).tolist())), at.get(tuple((place + step).tolist())))
+            (at.get(tuple((node - step).tolist())), at.get(tuple((node + step).tolist())))
             for step in np.eye(2, dtype=int)
         ]
-        whole = [one for pair in pairs if None not in pair for one in pair]
+        whole = [one for pair in pairs if None not in pair for one in pair if one is not None]
         if whole:
             weights[number] = 0
             weights[number, whole] = 1 / len(whole)
@@ -87,8 +97,8 @@ def _plane(electrodes: Electrodes) -> np.ndarray:
         offset = electrodes.position[neighbours] - electrodes.position[number]
         design = np.column_stack([np.ones(count), offset / electrodes.pitch])
         found, _, rank, _ = np.linalg.lstsq(design, np.eye(count), rcond=1e-6)
-        around = rank == 3 and np.abs(found[0]).max() < LARGEST_WEIGHT and (found[0] >= -0.5).all()
-        if around:
+        spanned = rank == (2 if electrodes.linear else 3)
+        if spanned and found[0].max() < LARGEST_WEIGHT and found[0].min() > -LARGEST_WEIGHT / 2:
             weights[number] = 0
             weights[number, neighbours] = found[0]
     return weights

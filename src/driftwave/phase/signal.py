@@ -77,20 +77,27 @@ def wave_signal(
 
 def signal_of(recording: xr.DataTree) -> str | None:
     """What ``auto`` stands for; None if nothing in the recording has positions."""
-    groups = {"field": "field", "imaging": "imaging", "spikes": "units"}
-    for kind, group in groups.items():
-        if group in recording.children and kind in recording.children:
+    for kind, group in {"field": "field", "imaging": "imaging", "spikes": "units"}.items():
+        if kind in _present(recording) and group in recording.children:
             dataset = recording[group]
             if "x" in dataset and "y" in dataset:
                 return kind
     return None
 
 
+def _present(recording: xr.DataTree) -> list[str]:
+    """Signals a recording holds, with or without positions."""
+    held = set(recording.children)
+    if "spike_times" in held:
+        held.add("spikes")
+    return [kind for kind in KINDS if kind in held]
+
+
 def _chosen(recording: xr.DataTree) -> str:
     found = signal_of(recording)
     if found is not None:
         return found
-    present = [kind for kind in KINDS if kind in recording.children]
+    present = _present(recording)
     if present:
         return present[0]  # whose own check says what it lacks
     raise InputError(
@@ -227,7 +234,9 @@ class _Sites:
         grid = place[placed] / side if side else np.round(place[placed], 6)
         grid = np.floor(grid - grid.min(axis=0) + 1e-6) if side else grid
         _, first, site = np.unique(grid, axis=0, return_index=True, return_inverse=True)
-        site = site.ravel()
+        # In the order of the units, not of the places.
+        order = np.argsort(first)
+        first, site = first[order], np.argsort(order)[site.ravel()]
         of_unit = np.full(len(place), -1)
         of_unit[placed] = site
         size = np.bincount(site)

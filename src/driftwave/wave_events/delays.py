@@ -348,4 +348,5 @@ def zero_lag_spectra(spectra: Spectra, rng: np.random.Generator) -> Spectra:
     # (segment, column, frequency, taper) -> (frequency, column, segment x taper)
     white = white.reshape(segments, columns, overlap.shape[0], tapers)
     white = white.transpose(2, 1, 0, 3).reshape(overlap.shape[0], columns, count)
-    return Spectra(parts @ white, spectra.frequency, overlap)
+    # Complex normal numbers have a variance of 2; each window gets its share of the power.
+    return Spectra(parts @ white / np.sqrt(2 * count), spectra.frequency, overlap)

@@ -169,7 +169,11 @@ def von_mises_gain(match: np.ndarray, size: np.ndarray) -> np.ndarray:
     scale = np.maximum(size.mean(axis=1, keepdims=True), TINY)
     match, size = match / scale, size / scale
     total = match.sum(axis=1, keepdims=True)
-    beta = np.maximum(2 * total / np.maximum((size**2).sum(axis=1, keepdims=True), TINY), 0)
+    # From the small and the large limit of the concentration.
+    shallow = 2 * total / np.maximum((size**2).sum(axis=1, keepdims=True), TINY)
+    missing = np.maximum((size - match).sum(axis=1, keepdims=True), 1e-9)
+    steep = np.where(2 * missing < total, size.shape[1] / (2 * missing), 0)
+    beta = np.maximum(np.maximum(shallow, steep), 0)
     for _ in range(5):
         ratio = ive(1, beta * size) / ive(0, beta * size)
         # A Newton step in ln beta keeps beta positive.

@@ -25,6 +25,7 @@ CLASSES = (
 )
 CENTRED = ("radial", "rotating", "spiral")
 MARGIN = 0.5
+LEAST_ARM = np.pi / 4
 
 
 def radial_phase(
@@ -210,8 +211,12 @@ def _table(
 
 def _pattern(name: str, theta: Theta, start: np.ndarray, position: np.ndarray) -> Pattern:
     low, high = start.min(axis=0), start.max(axis=0)
-    if name.startswith(("radial", "spiral")):
+    if name.startswith("radial"):
         low[2], high[2] = min(low[2], 0), max(high[2], 0)
+    elif name.startswith("spiral"):
+        # Any less of a radial phase over the layout, and it is a rotation.
+        least = LEAST_ARM / float(np.ptp(position, axis=0).max())
+        low[2], high[2] = (min(low[2], -least), -least) if low[2] < 0 else (least, high[2])
     dictionary = np.exp(-1j * theta(start, position)[0]).astype(np.complex64)
     return Pattern(name, theta, start, dictionary, (low, high))
 

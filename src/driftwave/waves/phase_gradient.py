@@ -77,6 +77,11 @@ class Params(BaseModel):
         ge=16,
         description="Most electrodes that events are found on; of more, neighbours are averaged.",
     )
+    reference: Literal["none", "common_average", "csd"] = Field(
+        "none",
+        description="What is subtracted from every electrode before the phase: nothing, the mean "
+        "of all, or what a plane through its neighbours predicts (current source density).",
+    )
     smoothing: tuple[float, ...] = Field(
         (0.5, 1.0, 4.0),
         min_length=1,
@@ -93,8 +98,8 @@ class Params(BaseModel):
     ] = Field(
         (),
         description="Nulls with other questions, whose p stands beside: common_phase (are waves "
-        "bursty?); independent_phase, channel_shuffle and grid_shift are legacy, and the first two "
-        "reject all spatially correlated noise.",
+        "bursty?); independent_phase, channel_shuffle and grid_shift are legacy, and reject "
+        "spatially correlated noise.",
     )
     threshold: float = Field(
         0.95,
@@ -195,6 +200,7 @@ def _array(recording: xr.DataTree, dataset: xr.Dataset, params: Params, seed: in
         band=params.band,
         frame_rate=params.frame_rate,
         max_missing=params.max_missing,
+        reference=params.reference,
     )
     frames, measure = read_frames(
         reader,
@@ -234,6 +240,7 @@ def _attrs(reader: FieldReader, frames: Frames, params: Params) -> dict[str, Any
         "signal": str(reader.lfp.attrs.get("signal", "field")),
         "band": list(params.band),
         "phase": params.phase,
+        "reference": params.reference,
         "sampling_rate": reader.rate,
         "detection_rate": reader.detection_rate,
         "pitch": reader.electrodes.pitch,
