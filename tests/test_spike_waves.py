@@ -190,29 +190,29 @@ def test_locking_has_its_closed_form(coupling: float) -> None:
 
 
 def test_spikes_that_know_nothing_of_the_wave() -> None:
-    """Of 240 units that bounce on their own, the null rejects about alpha; so do the lags."""
+    """Of 120 units that bounce on their own, the null rejects about alpha; so do the lags."""
     rng = np.random.default_rng(6)
     position = grid(4, 4)
     phase = wandering(80, 6)[:, None] - 2 * position[:, 0]
     # Log rates wander with a time constant of 2 s about a slow drift.
-    wobble = lfilter([1], [1, -(1 - 1 / (2 * RATE))], rng.normal(size=(240, len(phase))))
-    drift = rng.normal(size=(240, 1)) * np.linspace(-1, 1, len(phase))
+    wobble = lfilter([1], [1, -(1 - 1 / (2 * RATE))], rng.normal(size=(120, len(phase))))
+    drift = rng.normal(size=(120, 1)) * np.linspace(-1, 1, len(phase))
     trains = [drawn(8 * np.exp(w), rng) for w in 0.6 * wobble / wobble.std() + 0.7 * drift]
     events = [(s, s + 2.0, "planar", 0.01) for s in np.arange(1, 75, 4.0)]
-    place = position[rng.integers(0, 16, 240)]
+    place = position[rng.integers(0, 16, 120)]
     found = couple(
         recording_of_spikes(trains, place), waves_of(phase, position, events), FAST, seed=1
     )
     for name in ("recording", "event"):
         p = found["p"].sel({"class": name}).values
         p = p[np.isfinite(p)]
-        assert len(p) > 150
-        assert (p <= 0.05).mean() == pytest.approx(0.05, abs=0.035)
-        assert np.mean(p) == pytest.approx(0.5, abs=0.06)
+        assert len(p) > 100
+        assert (p <= 0.05).mean() == pytest.approx(0.05, abs=0.045)
+        assert np.mean(p) == pytest.approx(0.5, abs=0.08)
     event_p = found["event_p"].sel({"class": "event"}).values
-    assert np.nanmean(event_p <= 0.05) < 0.09
+    assert np.nanmean(event_p <= 0.05) < 0.11
     cycle_p = found["cycle_p"].sel({"class": "recording"}).values
-    assert np.nanmean(cycle_p <= 0.05) < 0.09
+    assert np.nanmean(cycle_p <= 0.05) < 0.11
     assert np.nanmean(found["q"].sel({"class": "recording"}) <= 0.05) < 0.02
 
 
@@ -447,7 +447,7 @@ def test_what_cannot_be_coupled() -> None:
     waves = waves_of(phase, position)
     train = [np.linspace(0, 19, 200)]
     good = recording_of_spikes(train, position[:1])
-    with pytest.raises(InputError, match="keep_phase"):
+    with pytest.raises(InputError, match="among its `fields`"):
         couple(good, waves.drop_vars("phase"), FAST, seed=0)
     with pytest.raises(InputError, match="spikes between 0 and"):
         couple(recording_of_spikes([train[0] + 100], position[:1]), waves, FAST, seed=0)

@@ -247,9 +247,10 @@ def test_two_planes_at_two_frequencies_are_both_resolved(known):
         assert row["speed"] == pytest.approx(speed, rel=0.05)
 
 
-def test_a_hundred_and_more_waves_keep_their_own_labels():
+@pytest.mark.parametrize("count", [12, pytest.param(105, marks=pytest.mark.slow)])
+def test_eleven_a_hundred_and_more_waves_keep_their_own_labels(count):
     rng = np.random.default_rng(7)
-    count, length = 105, round(RATE)
+    length = round(RATE)
     direction = rng.uniform(-180, 180, count)
     time = np.arange(2 * count * length) / RATE
     field = noise(rng, POSITION, len(time), RATE, length=1.0, shared=0.9)

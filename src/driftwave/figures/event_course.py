@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from driftwave.figures.waves import class_label
+from driftwave.figures.wave_panels import class_label
 
 
 class Course(NamedTuple):
@@ -76,9 +76,10 @@ def _gradient(waves: xr.Dataset, frames: np.ndarray, around: float) -> np.ndarra
     return mean.transpose(0, 2, 1)
 
 
-def headline(one: xr.Dataset) -> str:
-    """Class, frequency, speed and q of an event."""
-    words = [class_label(str(one["class"].values)), f"{float(one['frequency']):.3g} Hz"]
+def headline(one: xr.Dataset, array: str = "") -> str:
+    """Class, frequency, speed and q of an event, and its array if there are several."""
+    words = [f"array {array}"] if array else []
+    words += [class_label(str(one["class"].values)), f"{float(one['frequency']):.3g} Hz"]
     if np.isfinite(float(one["speed"])):
         words.append(f"{float(one['speed']):.3g} mm/s")
     return ", ".join(words) + f", q = {float(one['q']):.2g}"

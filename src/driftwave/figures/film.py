@@ -16,16 +16,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from driftwave.figures.event_course import Course, course_of, headline
-from driftwave.figures.phase_maps import (
-    ARROW_COLOUR,
-    Arrows,
-    colour_bar,
-    draw_map,
-    marker_area,
-    positions,
-)
+from driftwave.figures.phase_maps import ARROW_COLOUR, ARROWS, colour_bar
 from driftwave.figures.style import CYCLIC, STYLE
-from driftwave.figures.wave_field import example_events
+from driftwave.figures.wave_field import Example, Map, example_events
 from driftwave.store import atomic_path
 
 EVENTS = 3
@@ -33,6 +26,7 @@ CYCLES = 2.0
 STEPS = 24  # images per cycle
 RATE = 12  # images per second
 DPI = 110
+SIZE = (3.6, 3.6)
 
 
 def save_film(waves: xr.Dataset, out: Path) -> None:
@@ -57,14 +51,15 @@ def frames(waves: xr.Dataset) -> Iterator[np.ndarray]:
     chosen = example_events(waves, EVENTS) if waves.sizes.get("event", 0) else []
     with plt.rc_context(STYLE):
         if not chosen:
-            yield from _words("no event above the threshold\nof the zero-lag null")
-        for event in chosen:
-            one = waves.isel(event=event)
-            course = course_of(waves, one, cycles=CYCLES, steps=STEPS)
+            yield from _words(
+                "no event: nothing above the threshold\nof the zero-lag null for long enough"
+            )
+        for example in chosen:
+            course = course_of(example.waves, example.one, cycles=CYCLES, steps=STEPS)
             if course is None:
                 yield from _words("the dense phase was not kept\n(parameter fields)")
                 return
-            yield from _event(waves, one, course)
+            yield from _event(example, course)
 
 
 def _words(text: str) -> Iterator[np.ndarray]:
@@ -75,25 +70,38 @@ def _words(text: str) -> Iterator[np.ndarray]:
     plt.close(figure)
 
 
-def _event(waves: xr.Dataset, one: xr.Dataset, course: Course) -> Iterator[np.ndarray]:
-    position = positions(waves)
-    figure, axes = plt.subplots(figsize=(3.6, 3.4), dpi=DPI)
-    area = marker_area(figure, position, float(waves.attrs["pitch"]), 1.05)
-    points = draw_map(axes, position, course.phase[:, 0], area)
-    arrows = Arrows.of(position, float(waves.attrs["pitch"]))
+def _event(example: Example, course: Course) -> Iterator[np.ndarray]:
+    layout = Map.of(example.waves, ARROWS)
+    # All events' pages have one size, as a film must.
+    figure, axes = plt.subplots(figsize=SIZE, dpi=DPI)
+    picture = layout.tiles.draw(axes, course.phase[:, 0])
     gradient = course.gradient
-    quiver = None if gradient is None else arrows.draw(axes, gradient[:, :, 0])
+    quiver = None if gradient is None else layout.arrows.draw(axes, gradient[:, :, 0])
     colour_bar(figure, [axes])
-    slower = RATE * float(np.diff(course.time).mean())
-    axes.set_title(f"{headline(one)}\n", fontsize=8)
+    slower = 1 / (RATE * float(np.diff(course.time).mean()))
+    # Two lines, since one is wider than the film.
+    first, _, rest = headline(example.one, example.array).partition(" Hz, ")
+    head, _, frequency = first.rpartition(", ")
+    axes.set_title(f"{head}\n{frequency} Hz, {rest}\n", fontsize=8)
     clock = axes.text(0.5, 1.01, "", transform=axes.transAxes, ha="center", fontsize=8)
     for moment, seconds in enumerate(course.time):
-        points.set_array(course.phase[:, moment])
+        picture.set_data(layout.tiles.image(course.phase[:, moment]))
         if quiver is not None and gradient is not None:
-            quiver.set_UVC(*arrows.vectors(gradient[:, :, moment]).T)
-        clock.set_text(f"{seconds:.3f} s, {1 / slower:.0f} times slower")
+            quiver.set_UVC(*layout.arrows.vectors(gradient[:, :, moment]).T)
+        clock.set_text(f"{seconds:.{_digits(course.time)}f} s, {_speed(slower)}")
         yield _image(figure)
     plt.close(figure)
+
+
+def _digits(time: np.ndarray) -> int:
+    """Decimals that tell two moments apart."""
+    return max(1, int(np.ceil(-np.log10(np.diff(time).mean()))))
+
+
+def _speed(slower: float) -> str:
+    if slower >= 1:
+        return f"{slower:.2g} times slower"
+    return f"{1 / slower:.2g} times faster"
 
 
 def _image(figure: Figure) -> np.ndarray:

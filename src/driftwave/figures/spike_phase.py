@@ -17,7 +17,7 @@ RESULTS = "spike_waves"
 
 BEST = 4
 LEVEL = 0.05
-NAMES = {"recording": "whole\nrecording", "event": "any\nwave"}
+NAMES = {"recording": "all the time", "event": "any wave"}
 
 
 def draw(recording: xr.DataTree | None, results: dict[str, xr.Dataset]) -> Figure:

@@ -5,46 +5,24 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.figure import Figure, SubFigure
 
+from driftwave.figures import wave_panels
+from driftwave.figures.array_parts import array_parts
 from driftwave.figures.inputs import need_result
-from driftwave.figures.style import COLOURS, NULL, STYLE, TRUTH
+from driftwave.figures.style import COLOURS, NULL, STYLE
+from driftwave.figures.wave_panels import class_label
 
 STAGE = "waves"
 RESULTS = "waves"
 EACH = True
 WAVES = "field loadings"
 
-CLASS_COLOURS = {
-    "planar": COLOURS[0],
-    "radial_out": COLOURS[1],
-    "radial_in": COLOURS[4],
-    "rotating_ccw": COLOURS[2],
-    "rotating_cw": COLOURS[3],
-    "spiral_out": COLOURS[5],
-    "spiral_in": COLOURS[7],
-    "standing": COLOURS[6],
-    "synchronous": NULL,
-    "none": "#DDDDDD",
-    "zero_lag": NULL,
-}
-FAMILY_COLOURS = {"planar": COLOURS[0], "radial": COLOURS[1], "rotating": COLOURS[2]}
-SPREAD = 1.5
+WIDTH = 7.4
+ROW = 0.17  # height of a class of events, inches
+MOST_ARRAYS = 6
 
-
-def class_label(name: str) -> str:
-    """Class name for a reader."""
-    if name == "zero_lag":
-        return "burst without lag (no wave)"
-    words = {"ccw": "counter-clockwise", "cw": "clockwise", "in": "inward", "out": "outward"}
-    return " ".join(words.get(part, part) for part in name.split("_"))
-
-
-def significant(events: xr.Dataset) -> np.ndarray:
-    """Mask (event,) of events at the level the analysis was made with."""
-    return events["q"].values <= events.attrs.get("level", 0.05)
+__all__ = ["class_label", "draw"]
 
 
 def draw(recording: xr.DataTree | None, results: dict[str, xr.Dataset]) -> Figure:
@@ -65,157 +43,54 @@ def draw(recording: xr.DataTree | None, results: dict[str, xr.Dataset]) -> Figur
     del recording
     waves = need_result(results, "waves", "waves")
     with plt.rc_context(STYLE):
-        return _draw_loadings(waves) if "oscillator" in waves.dims else _draw_events(waves)
+        return _draw_loadings(waves) if "oscillator" in waves.dims else _draw_arrays(waves)
 
 
-def _draw_events(waves: xr.Dataset) -> Figure:
-    figure = plt.figure(figsize=(7.4, 5.8))
-    grid = figure.add_gridspec(3, 12, height_ratios=[1.0, 0.6, 1.15])
-    trace = figure.add_subplot(grid[0, :])
-    bars = figure.add_subplot(grid[1, :], sharex=trace)
-    _trace(trace, waves)
-    _bars(bars, waves)
-    for number, family in enumerate(waves["family"].values.astype(str)):
-        _null(figure.add_subplot(grid[2, 2 * number : 2 * number + 2]), waves, number, family)
-    _rose(figure.add_subplot(grid[2, 6:9], projection="polar"), waves)
-    _speeds(figure.add_subplot(grid[2, 9:]), waves)
+def _draw_arrays(waves: xr.Dataset) -> Figure:
+    """One overview per array, one below the other."""
+    parts = dict(list(array_parts(waves).items())[:MOST_ARRAYS])
+    left_out = len(waves.attrs.get("arrays", ())) - len(parts)
+    heights = [sum(_heights(part)) for part in parts.values()]
+    figure = plt.figure(figsize=(WIDTH, sum(heights)))
+    blocks = figure.subfigures(len(parts), 1, height_ratios=heights, squeeze=False).flat
+    for block, (name, part) in zip(blocks, parts.items(), strict=True):
+        _draw_events(block, part, name)
+    if left_out > 0:
+        text = f"{left_out} further arrays are not drawn"
+        figure.text(0.99, 0.01, text, ha="right", va="bottom")
     return figure
 
 
-def _trace(axes: Axes, waves: xr.Dataset) -> None:
-    time = waves["frame_time"].values
+def _upper(waves: xr.Dataset) -> list[float]:
+    """Inches of the statistic, the events, and the events' directions, if any."""
+    rows = max(1, len(wave_panels.shown_classes(waves)))
+    directed = [0.5] if wave_panels.planar_events(waves).any() else []
+    return [1.15, ROW * (rows + 0.6), *directed]
+
+
+def _heights(waves: xr.Dataset) -> list[float]:
+    """Inches of what goes with time and of the distributions, with their titles and labels."""
+    return [sum(_upper(waves)) + 1.2, 2.2 + 0.13 * len(wave_panels.further_nulls(waves))]
+
+
+def _draw_events(figure: SubFigure, waves: xr.Dataset, array: str) -> None:
+    above, below = figure.subfigures(2, 1, height_ratios=_heights(waves))
+    heights = _upper(waves)
+    grid = above.add_gridspec(len(heights), 1, height_ratios=heights)
+    trace = above.add_subplot(grid[0])
+    wave_panels.trace(trace, waves)
+    bars = above.add_subplot(grid[1], sharex=trace)
+    wave_panels.raster(bars, waves)
+    if len(heights) > 2:
+        bars.set_xlabel("")
+        bars.tick_params(labelbottom=False)
+        wave_panels.directions(above.add_subplot(grid[2], sharex=trace), waves)
+    above.suptitle(wave_panels.words(waves, array), fontsize=8.5, x=0.02, ha="left")
+    grid = below.add_gridspec(1, 5, width_ratios=[1, 1, 1, 1.35, 1.6])
     for number, family in enumerate(waves["family"].values.astype(str)):
-        colour = FAMILY_COLOURS[family]
-        axes.plot(time, waves["statistic"].values[:, number], color=colour, lw=0.8, label=family)
-        axes.axhline(float(waves["threshold"][number]), color=colour, lw=0.8, ls=":")
-    axes.set(ylabel="power-weighted\ndirectionality", ylim=(0, None), xlim=(time[0], time[-1]))
-    axes.legend(ncol=3, loc="lower right", bbox_to_anchor=(1, 1), borderpad=0)
-    axes.set_title("dotted: threshold from the zero-lag null", loc="left")
-    axes.tick_params(labelbottom=False)
-
-
-def _bars(axes: Axes, waves: xr.Dataset) -> None:
-    """Events (found) and true waves as bars coloured by class, with direction arrows."""
-    sure = significant(waves)
-    used = []
-    for event in range(waves.sizes["event"]):
-        name = str(waves["class"].values[event])
-        span = (float(waves["start"][event]), float(waves["stop"][event]))
-        _bar(axes, 0, span, name, filled=bool(sure[event]))
-        used.append(name)
-    labels = [f"found\n({int(sure.sum())}/{len(sure)}\nsignificant)"]
-    if "true_wave" in waves.dims:
-        labels.append("true")
-        for wave in range(waves.sizes["true_wave"]):
-            name = str(waves["true_class"].values[wave])
-            if name not in CLASS_COLOURS:
-                continue  # the placeholder row of a recording without waves
-            _bar(axes, 1, (float(waves["true_start"][wave]), float(waves["true_stop"][wave])), name)
-            used.append(name)
-    axes.set_yticks(range(len(labels)), labels)
-    axes.set(ylim=(len(labels) - 0.5, -0.5), xlabel="time (s)")
-    shown = [name for name in CLASS_COLOURS if name in used]
-    handles = [plt.Rectangle((0, 0), 1, 1, color=CLASS_COLOURS[name]) for name in shown]
-    if shown:
-        axes.legend(
-            handles,
-            [class_label(name) for name in shown],
-            ncol=len(shown),
-            loc="lower left",
-            bbox_to_anchor=(0, 1),
-            borderpad=0,
-            handlelength=1,
-            columnspacing=1,
-        )
-
-
-def _bar(
-    axes: Axes, row: int, span: tuple[float, float], name: str, *, filled: bool = True
-) -> None:
-    colour = CLASS_COLOURS[name]
-    axes.broken_barh(
-        [(span[0], span[1] - span[0])],
-        (row - 0.3, 0.6),
-        facecolor=colour if filled else "none",
-        edgecolor=colour,
-        lw=0.8,
-    )
-
-
-def _null(axes: Axes, waves: xr.Dataset, number: int, family: str) -> None:
-    null = waves["null_mean"].values[:, number]
-    observed = float(waves["observed_mean"][number])
-    axes.hist(null, bins=15, color=NULL)
-    axes.axvline(observed, color=FAMILY_COLOURS[family], lw=1.6)
-    p = float(waves["p_recording"][number])
-    axes.set_title(f"{family}\np = {p:.2g}")
-    low, high = min(null.min(), observed), max(null.max(), observed)
-    axes.set_xlim(low - 0.1 * (high - low), high + 0.1 * (high - low))
-    axes.set_xticks([np.median(null), observed], [f"{np.median(null):.2f}", f"{observed:.2f}"])
-    axes.set_yticks([])
-    axes.spines["left"].set_visible(False)
-    if number == 1:
-        axes.set_xlabel("time-averaged directionality\n(grey: zero-lag surrogates)")
-
-
-def _planar(waves: xr.Dataset) -> np.ndarray:
-    return (waves["class"].values.astype(str) == "planar") & significant(waves)
-
-
-def _rose(axes: Axes, waves: xr.Dataset) -> None:
-    planar = _planar(waves)
-    edges = np.linspace(-np.pi, np.pi, 17)
-    angle = np.angle(np.exp(1j * np.deg2rad(waves["direction"].values[planar])))
-    counts, _ = np.histogram(angle, edges)
-    axes.bar(edges[:-1], counts, width=np.diff(edges), align="edge", color=COLOURS[0], alpha=0.8)
-    top = max(1, counts.max())
-    if "match_direction_error" in waves:
-        matched = waves["match_significant"].values & (waves["match_class"].values == "planar")
-        errors = waves["match_direction_error"].values[matched]
-        errors = errors[np.isfinite(errors)]
-        if len(errors):
-            axes.set_xlabel(f"median error {np.median(errors):.1f}°", labelpad=2)
-    axes.set_yticks([top])
-    axes.set_xticks(np.deg2rad([0, 90, 180, 270]), ["0°", "90°", "180°", "270°"])
-    axes.tick_params(pad=-2)
-    axes.set_title(f"direction of planar\nevents (n = {int(planar.sum())})")
-
-
-def _speeds(axes: Axes, waves: xr.Dataset) -> None:
-    planar = _planar(waves)
-    speed = waves["speed"].values[planar]
-    axes.set_title("speed of planar\nevents")
-    axes.set_xlabel("speed (mm/s)")
-    if not len(speed):
-        axes.text(0.5, 0.5, "none significant", ha="center", transform=axes.transAxes)
-        axes.set_yticks([])
-        return
-    edges = np.geomspace(speed.min() / SPREAD, speed.max() * SPREAD, 13)
-    axes.hist(speed, bins=edges.tolist(), color=COLOURS[0], alpha=0.8)
-    axes.set_xscale("log")
-    ticks = [t for t in (10, 20, 50, 100, 200, 500, 1000, 2000) if edges[0] < t < edges[-1]]
-    axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
-    axes.minorticks_off()
-    axes.set_ylabel("events")
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    if "match_speed_ratio" in waves:
-        matched = waves["match_significant"].values & (waves["match_class"].values == "planar")
-        event = waves["match_event"].values[matched]
-        ratio = waves["match_speed_ratio"].values[matched]
-        true = waves["speed"].values[event] / ratio
-        true = true[np.isfinite(true)]
-        axes.plot(
-            true,
-            np.full(len(true), -0.04),
-            "|",
-            color=TRUTH,
-            ms=6,
-            clip_on=False,
-            transform=axes.get_xaxis_transform(),
-            label="true",
-        )
-        if len(true):
-            axes.set_xlabel(f"mm/s (ticks: true)\nmedian ratio {np.nanmedian(ratio):.2f}")
+        wave_panels.nulls(below.add_subplot(grid[number]), waves, number, family)
+    wave_panels.rose(below.add_subplot(grid[3], projection="polar"), waves)
+    wave_panels.speeds(below.add_subplot(grid[4]), waves)
 
 
 def _draw_loadings(waves: xr.Dataset) -> Figure:

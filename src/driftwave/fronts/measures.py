@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
-from scipy.spatial import cKDTree
 from scipy.spatial.distance import pdist
 
 from driftwave.fronts.null import NullWaves
+from driftwave.fronts.refit import Refit, distinct
 from driftwave.fronts.shapes import Cones, Shape, permutation_p, shape_of
 from driftwave.fronts.slowness import Slowness, slowness
 from driftwave.fronts.triggers import Triggers
@@ -46,11 +46,12 @@ UNITS = {
 
 @dataclass(frozen=True)
 class Waves:
-    """Measured waves: their rows, classes and triggers."""
+    """Measured waves: their rows, classes, triggers, and the groups these were found by."""
 
     rows: list[dict[str, float]]
     names: list[str]
     triggers: list[Triggers]
+    groups: list[Triggers]
 
 
 def earliest(position: np.ndarray, time: np.ndarray, reach: float) -> np.ndarray:
@@ -58,26 +59,32 @@ def earliest(position: np.ndarray, time: np.ndarray, reach: float) -> np.ndarray
 
     The median over the neighbourhood, so that a single early trigger is no source.
     """
-    near = cKDTree(position).query_ball_point(position, reach)
-    local = np.array([np.median(time[members]) for members in near])
-    return position[int(np.argmin(local))]
+    away = np.hypot(*(position[:, None] - position[None]).transpose(2, 0, 1))
+    local = np.sort(np.where(away <= reach, time, np.inf), axis=1)
+    count = np.isfinite(local).sum(axis=1, keepdims=True)
+    middle = np.concatenate([(count - 1) // 2, count // 2], axis=1)
+    return position[int(np.argmin(np.take_along_axis(local, middle, axis=1).sum(axis=1)))]
 
 
 def measure_fronts(
-    waves: list[Triggers],
+    groups: list[Triggers],
+    near: Triggers,
+    refit: Refit,
     electrodes: Electrodes,
-    cones: Cones,
     *,
     draws: int,
     permutations: int,
     rng: np.random.Generator,
 ) -> Waves:
-    """Direction, speed, shape and source of each wave.
+    """Direction, speed, shape and source of the wave that passes each group.
 
-    With ``permutations`` also the p value of times permuted within the wave.
+    ``near`` are all triggers about the groups. With ``permutations`` also the p value of times permuted within the wave.
     """
-    rows, names = [], []
-    for wave in waves:
+    rows, names, waves = [], [], []
+    cones = refit.cones
+    for group in groups:
+        wave = refit(group, near.between(group.time.min(), group.time.max(), refit.margin(group)))
+        waves.append(wave)
         place, time = electrodes.position[wave.electrode], wave.time
         fit = slowness(place, time, draws=draws, rng=rng)
         shape = shape_of(place, time, wave.electrode, cones)
@@ -101,7 +108,7 @@ def measure_fronts(
         row |= {f"heldout_{name}": error for name, error in shape.heldout.items()}
         rows.append({name: float(value) for name, value in row.items()})
         names.append(shape.name)
-    return Waves(rows, names, waves)
+    return Waves(rows, names, waves, groups)
 
 
 def _motion(fit: Slowness, shape: Shape) -> dict[str, float]:
@@ -130,7 +137,12 @@ def front_table(
     rows = [row for part in parts for row in part.rows]
     names = [name for part in parts for name in part.names]
     waves = [wave for part in parts for wave in part.triggers]
+    groups = [group for part in parts for group in part.groups]
+    # Evidence is that of the groups, which surrogates are reduced to as well.
+    found = evidence(groups)
     order = np.argsort([row["start"] for row in rows], kind="stable").astype(int)
+    order = order[distinct(waves, np.array([len(group) for group in groups]))[order]]
+    found = found[order]
     table = xr.Dataset(
         {
             name: ("event", np.array([rows[at][name] for at in order], float), {"units": unit})
@@ -140,7 +152,6 @@ def front_table(
     if rows and "p_permutation" in rows[0]:
         own = np.array([rows[at]["p_permutation"] for at in order])
         table["p_permutation"] = ("event", own, {"units": "1"})
-    found = evidence([waves[at] for at in order])
     table["evidence"] = ("event", found, {"units": "1"})
     table["p"] = ("event", null.p(found), {"units": "1"})
     table["q"] = ("event", benjamini_hochberg(table["p"].values), {"units": "1"})

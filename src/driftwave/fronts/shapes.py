@@ -69,55 +69,56 @@ class Cones:
         time: np.ndarray,
         counts: np.ndarray,
         which: np.ndarray,
-        sign: int,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Best cone t = t0 + s |r - c| with s of ``sign``, per weighting.
+        sign: np.ndarray,
+    ) -> np.ndarray:
+        """Best cone t = t0 + s |r - c|, per weighting (fit, electrode) with s of ``sign`` (fit,).
 
         From the best candidate by Gauss-Newton steps with Huber's weights.
 
         Returns
         -------
-        predicted : ndarray (fit, electrode)
-            s.
-        parameter : ndarray (fit, 4)
-            t0, s, and the centre's x and y.
+        ndarray (fit, 4)
+            t0, s, and the centre's x and y; see :meth:`at`.
         """
-        score = sign * self.explained(np.broadcast_to(time, counts.shape), counts, which)
+        late = np.broadcast_to(time, counts.shape)
+        score = sign[:, None] * self.explained(late, counts, which)
         parameter = np.zeros((len(counts), 4))
         parameter[:, 2:] = self.centre[np.argmax(score, axis=1)]
         low, high = self.centre.min(axis=0), self.centre.max(axis=0)
         weight = counts.astype(float)
+        away, distance = self._away(position, parameter)
         for step in range(STEPS):
-            away = position[None] - parameter[:, None, 2:]
-            distance = np.sqrt((away**2).sum(-1) + self.closest**2)
-            columns = [np.ones_like(distance), distance]
+            design = np.ones((*distance.shape, 4 if step else 2))
+            design[..., 1] = distance
             if step:
-                slope = parameter[:, 1, None, None]
-                columns += list(np.moveaxis(-slope * away / distance[..., None], -1, 0))
-            design = np.stack(columns, axis=-1)
+                design[..., 2:] = -parameter[:, 1, None, None] * away / distance[..., None]
             current = parameter[:, :1] + parameter[:, 1:2] * distance
             moved = _solve(design, time - current, weight, damping=1e-3)
             parameter[:, : moved.shape[1]] += moved
             parameter[:, 2:] = np.clip(parameter[:, 2:], low, high)
             parameter[:, 1] = sign * np.maximum(sign * parameter[:, 1], 0)
-            residual = np.abs(time - self._at(position, parameter))
+            away, distance = self._away(position, parameter)
+            residual = np.abs(time - parameter[:, :1] - parameter[:, 1:2] * distance)
             bound = HUBER * robust_scale(residual, counts)[:, None]
             weight = counts * np.minimum(1, bound / np.maximum(residual, 1e-15))
-        return self._at(position, parameter), parameter
+        return parameter
 
-    def _at(self, position: np.ndarray, parameter: np.ndarray) -> np.ndarray:
+    def _away(self, position: np.ndarray, parameter: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         away = position[None] - parameter[:, None, 2:]
-        distance = np.sqrt((away**2).sum(-1) + self.closest**2)
-        return parameter[:, :1] + parameter[:, 1:2] * distance
+        return away, np.sqrt(away[..., 0] ** 2 + away[..., 1] ** 2 + self.closest**2)
+
+    def at(self, position: np.ndarray, parameter: np.ndarray) -> np.ndarray:
+        """Times (fit, electrode) of cones ``parameter`` (fit, 4) at ``position``, s."""
+        return parameter[:, :1] + parameter[:, 1:2] * self._away(position, parameter)[1]
 
 
 def _solve(
     design: np.ndarray, residual: np.ndarray, weight: np.ndarray, damping: float
 ) -> np.ndarray:
     """Damped least squares per fit; design (fit, electrode, column) -> (fit, column)."""
-    left = np.einsum("fn,fni,fnj->fij", weight, design, design, optimize=True)
-    right = np.einsum("fn,fni->fi", weight * residual, design)
-    diagonal = np.einsum("fii->fi", left)
+    weighted = (design * weight[..., None]).swapaxes(1, 2)
+    left, right = weighted @ design, (weighted @ residual[..., None])[..., 0]
+    diagonal = np.diagonal(left, axis1=1, axis2=2)
     floor = 1e-12 * diagonal.max(axis=1, keepdims=True)
     left = left + np.eye(left.shape[-1]) * np.maximum(damping * diagonal, floor)[:, None]
     return np.linalg.solve(left, right[..., None])[..., 0]
@@ -171,9 +172,10 @@ def shape_of(position: np.ndarray, time: np.ndarray, which: np.ndarray, cones: C
         "none": huber(constant, late, counts) @ constant.T,
         "planar": huber(plane, late, counts) @ plane.T,
     }
-    cone = {}
-    for name, sign in (("radial_out", 1), ("radial_in", -1)):
-        predicted[name], cone[name] = cones.fit(position, late, counts, which, sign)
+    sign = np.repeat((1.0, -1.0), len(counts))
+    parameter = cones.fit(position, late, np.concatenate([counts, counts]), which, sign)
+    cone = dict(zip(("radial_out", "radial_in"), np.split(parameter, 2), strict=True))
+    predicted |= {name: cones.at(position, one) for name, one in cone.items()}
     heldout = {
         name: float(np.abs(late - value[1:])[~kept].mean()) for name, value in predicted.items()
     }

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtrit
 
 HUBER = 1.345
 STEPS = 8
 FLAT = 1e-3
-LEVELS = (0.025, 0.975)
+LEVEL = 0.975
 
 
 def spanned(position: np.ndarray) -> np.ndarray:
@@ -56,7 +57,7 @@ def robust_scale(residual: np.ndarray, counts: np.ndarray) -> np.ndarray:
     shown = np.sort(np.where(counts > 0, residual, np.inf), axis=1)
     middle = (counts > 0).sum(axis=1, keepdims=True)
     pair = np.concatenate([(middle - 1) // 2, middle // 2], axis=1)
-    return np.maximum(1.4826 * np.take_along_axis(shown, pair, axis=1).mean(axis=1), 1e-12)
+    return np.maximum(1.4826 * shown[np.arange(len(shown))[:, None], pair].mean(axis=1), 1e-12)
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,15 @@ class Slowness:
     r_squared : float
     drawn : ndarray (draw, 2)
         Bootstrap over electrodes.
+    widening : float
+        Half a 95 % interval over the SD of ``drawn``: Student's quantile, times what the residuals
+        are smaller than the errors.
     """
 
     vector: np.ndarray
     r_squared: float
     drawn: np.ndarray
+    widening: float
 
     def row(self) -> dict[str, float]:
         """Direction (degrees) and speed (mm/s) with 95 % intervals.
@@ -86,8 +91,10 @@ class Slowness:
         if here == 0:
             return {"direction": np.nan, "speed": np.inf} | dict.fromkeys(BOUNDS, np.nan)
         along = (self.drawn[:, 0] + 1j * self.drawn[:, 1]) / here
-        low, high = np.quantile(along.real, LEVELS) * abs(here)
-        turn = np.degrees(np.quantile(np.angle(along), LEVELS)) if low > 0 else (-180.0, 180.0)
+        covariance = self.widening**2 * np.cov(along.real, along.imag)
+        reach = float(np.sqrt(covariance[0, 0]))
+        low, high = (1 - reach) * abs(here), (1 + reach) * abs(here)
+        turn = np.degrees(fieller(covariance)) if low > 0 else (-180.0, 180.0)
         direction = float(np.degrees(np.angle(here)))
         return {
             "direction": direction,
@@ -121,4 +128,18 @@ def slowness(
     total = ((late - late.mean()) ** 2).sum()
     vectors = fits[:, :-1] @ directions.T
     r_squared = float(1 - error / total) if total > 0 else 0.0
-    return Slowness(vectors[0], r_squared, vectors[1:])
+    freedom = max(count - design.shape[1], 1)
+    widening = float(stdtrit(freedom, LEVEL) * np.sqrt(count / freedom))
+    return Slowness(vectors[0], r_squared, vectors[1:], widening)
+
+
+def fieller(covariance: np.ndarray) -> tuple[float, float]:
+    """Bounds of the angle (rad) of a vector estimated as (1, 0), as far as they are within pi / 2.
+
+    Fieller's theorem: the angles at which the component across them is within its interval, whose
+    half-length squared is that of ``covariance`` (2, 2).
+    """
+    left = 1 - covariance[0, 0]
+    middle = covariance[0, 1]
+    root = np.sqrt(middle**2 + left * covariance[1, 1])
+    return float(np.arctan((-middle - root) / left)), float(np.arctan((-middle + root) / left))

@@ -28,6 +28,11 @@ class Triggers:
     def __getitem__(self, which: np.ndarray | slice) -> Triggers:
         return Triggers(self.time[which], self.electrode[which])
 
+    def between(self, start: float, stop: float, margin: float) -> Triggers:
+        """Those from ``margin`` before ``start`` to ``margin`` after ``stop`` (s)."""
+        low, high = np.searchsorted(self.time, (start - margin, stop + margin))
+        return self[low:high]
+
     def __add__(self, other: Triggers) -> Triggers:
         return joined([self, other])
 

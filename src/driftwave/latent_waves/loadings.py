@@ -63,9 +63,9 @@ def analyse_loadings(
 
     Where the latents have standard errors, ``direction_low`` and ``direction_high`` and their like
     are 95 % intervals (:mod:`driftwave.latent_waves.loading_intervals`). ``log_bayes_factor``
-    compares a travelling with a standing pattern (:mod:`driftwave.latent_waves.loading_travel`). Oscillators
-    of the same ``group`` have one frequency and damping: only the subspace of their loadings is
-    identified (:mod:`driftwave.inference.oscillator_subspace`), and their single patterns, this
+    compares a travelling with a standing pattern (:mod:`driftwave.latent_waves.loading_travel`).
+    Oscillators of the same ``group`` have one frequency and damping: only the subspace of their
+    loadings is identified (:mod:`driftwave.inference.oscillator_subspace`), and their single patterns, this
     table's rows, are one choice of many.
 
     Parameters

@@ -53,26 +53,25 @@ def phase_columns(waves: xr.Dataset) -> xr.DataArray:
             field="phase",
             found=f"variables {sorted(map(str, waves.data_vars))}",
             expected="the phase (time, electrode) of every frame",
-            fix="Run the waves stage on the recording with `keep_phase: true`",
+            fix="Run the waves stage on the recording with `phase` among its `fields`",
         )
-    phase = waves["phase"]
-    if "array" not in phase.dims:
-        phase = phase.expand_dims("array")
-    names = np.array(waves.attrs.get("arrays", [""]))
-    phase = phase.transpose("time", "array", "electrode")
-    frames, arrays, electrodes = phase.shape
-    place = {
-        axis: np.broadcast_to(waves[axis].values, (arrays, electrodes)).ravel() for axis in "xy"
-    }
-    flat = xr.DataArray(
-        phase.data.reshape(frames, arrays * electrodes),
-        dims=("time", "site"),
-        coords={
-            "time": waves["time"].values,
-            "x": ("site", place["x"]),
-            "y": ("site", place["y"]),
-            "array": ("site", np.repeat(names, electrodes)),
-        },
+    phase, names = waves["phase"], np.array([""])
+    shape = (1, phase.sizes["electrode"])
+    if "array" in phase.dims:
+        names = np.array(waves.attrs.get("arrays", np.arange(phase.sizes["array"]).astype(str)))
+        shape = (phase.sizes["array"], phase.sizes["electrode"])
+        phase = phase.transpose("time", "array", "electrode").chunk()
+        phase = xr.DataArray(phase.data.reshape(len(phase), -1), dims=("time", "site"))
+    else:
+        # Renamed, not reshaped: what is not read into memory yet stays so.
+        phase = phase.transpose("time", "electrode").rename(electrode="site")
+    place = {axis: np.broadcast_to(waves[axis].values, shape).ravel() for axis in "xy"}
+    phase = phase.reset_coords(drop=True).drop_vars(list(phase.coords), errors="ignore")
+    flat = phase.assign_coords(
+        time=waves["time"].values,
+        x=("site", place["x"]),
+        y=("site", place["y"]),
+        array=("site", np.repeat(names, shape[1])),
     )
     # Where arrays differ in size the smaller ones are filled up.
     return flat.isel(site=np.flatnonzero(np.isfinite(place["x"]) & np.isfinite(place["y"])))

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import signal
 from scipy.sparse.csgraph import connected_components
 
+from driftwave.phase.electrodes import Electrodes
 from driftwave.phase.frames import FieldReader
 
 PAPER = "Martinet et al. 2017, Nat Commun 8:14896"
@@ -234,14 +235,14 @@ def central_electrode(position: np.ndarray) -> int:
 
 
 def fit_delay_plane(
-    position: np.ndarray,
+    electrodes: Electrodes,
     spectra: Spectra,
     *,
     reference: Reference = "all",
     draws: int,
     rng: np.random.Generator,
 ) -> DelayPlane | None:
-    """Plane through the delays of electrodes at ``position`` (electrode, 2) in mm.
+    """Plane through the delays of electrodes; on a line only the slowness along it is fitted.
 
     Parameters
     ----------
@@ -257,12 +258,15 @@ def fit_delay_plane(
     DelayPlane or None
         None where fewer than four electrodes are coherent.
     """
+    # Contacts a few micrometres beside a line would else settle the slowness across it.
+    middle = electrodes.position.mean(axis=0)
+    position = middle + electrodes.seen(electrodes.position - middle)
     centre = central_electrode(position) if reference == "central" else None
     value, frequency = spectra.value, spectra.frequency
     found = _plane(position, value, frequency, centre, np.ones(len(position)))
     if found is None:
         return None
-    count, electrodes = value.shape[-1], len(position)
+    count, number_of = value.shape[-1], len(position)
     drawn = np.full((draws, 2), np.nan)
     for number in range(draws):
         again = _plane(
@@ -270,7 +274,7 @@ def fit_delay_plane(
             value[..., rng.integers(0, count, count)],
             frequency,
             centre,
-            rng.multinomial(electrodes, np.full(electrodes, 1 / electrodes)).astype(float),
+            rng.multinomial(number_of, np.full(number_of, 1 / number_of)).astype(float),
         )
         if again is not None:
             drawn[number] = again[0]
@@ -297,8 +301,7 @@ def delay_plane(
         Bootstrap resamples of segments, tapers and electrodes.
     """
     spectra = spectra_of(reader, band, tapers=tapers)
-    position = reader.electrodes.position
-    return fit_delay_plane(position, spectra, reference=reference, draws=draws, rng=rng)
+    return fit_delay_plane(reader.electrodes, spectra, reference=reference, draws=draws, rng=rng)
 
 
 def velocity(plane: DelayPlane) -> dict[str, float]:

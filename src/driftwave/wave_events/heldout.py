@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ive
+from scipy.special import i0e, i1e
 
 from driftwave.wave_events.fitting import Weights
 
@@ -169,19 +169,22 @@ def von_mises_gain(match: np.ndarray, size: np.ndarray) -> np.ndarray:
     scale = np.maximum(size.mean(axis=1, keepdims=True), TINY)
     match, size = match / scale, size / scale
     total = match.sum(axis=1, keepdims=True)
-    # From the small and the large limit of the concentration.
+    # The derivative total - sum size A(beta size) falls with beta: Newton's steps in ln beta, from
+    # the limits of small and of large concentrations, kept within the bracket known so far.
     shallow = 2 * total / np.maximum((size**2).sum(axis=1, keepdims=True), TINY)
     missing = np.maximum((size - match).sum(axis=1, keepdims=True), 1e-9)
     steep = np.where(2 * missing < total, size.shape[1] / (2 * missing), 0)
-    beta = np.maximum(np.maximum(shallow, steep), 0)
-    for _ in range(5):
-        ratio = ive(1, beta * size) / ive(0, beta * size)
-        # A Newton step in ln beta keeps beta positive.
-        slope = (size * ratio).sum(axis=1, keepdims=True)
+    beta = np.maximum(np.maximum(shallow, steep), 1e-9)
+    low, high = beta * 1e-6, beta * 1e6
+    for _ in range(12):
+        ratio = i1e(beta * size) / i0e(beta * size)
+        rising = total - (size * ratio).sum(axis=1, keepdims=True)
         curve = (size**2 * _slope_of_ratio(beta * size, ratio)).sum(axis=1, keepdims=True)
-        step = (total - slope) / np.maximum(beta * curve, 1e-12)
-        beta = np.where(total > 0, beta * np.exp(np.clip(step, -1, 1)), 0)
-    level = np.log(ive(0, beta * size)) + beta * size
+        low, high = np.where(rising > 0, beta, low), np.where(rising > 0, high, beta)
+        ahead = beta * np.exp(np.clip(rising / np.maximum(beta * curve, 1e-12), -2, 2))
+        beta = np.where((ahead > low) & (ahead < high), ahead, np.sqrt(low * high))
+    beta = np.where(total > 0, beta, 0)
+    level = np.log(i0e(beta * size)) + beta * size
     return np.maximum((beta * match - level).sum(axis=1), 0)
 
 

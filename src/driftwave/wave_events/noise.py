@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from driftwave.nulls.cross_spectrum import CrossSpectrum
+from driftwave.phase.frames import FieldReader
+
 # Further from a wave than this (Hz) the recording's cross-spectrum holds noise only.
 APART = 4.0
 GRID = 2.0
@@ -13,6 +16,13 @@ SHRINK = 0.02
 FLOOR = 0.01
 # Patterns of the cross-spectrum with more than this share of lagged power travel: no noise.
 TRAVELS = 0.5
+# Between events: segments (s), distance from events (s), most pieces and most of each (s), and how
+# many samples each electrode needs.
+SEGMENT = 0.5
+EDGE = 0.25
+PIECES = 40
+LONGEST = 3.0
+ENOUGH = 2.0
 
 
 @dataclass
@@ -64,17 +74,58 @@ class ZeroLagNoise:
         return shrunk(without_waves(mean), samples)
 
 
+def noise_of(
+    reader: FieldReader, events: list[tuple[int, int]], whole: CrossSpectrum, rate: float
+) -> ZeroLagNoise:
+    """Noise of a recording: of what lies between its events, if that is enough.
+
+    Of a strong wave the whole recording's cross-spectrum holds more than of noise, at frequencies
+    far from its own too, as waves begin and end.
+
+    Parameters
+    ----------
+    reader : FieldReader
+    events : list of (first frame, last frame)
+    whole : CrossSpectrum
+        Of the whole recording at ``rate`` frames per second.
+    """
+    length = round(SEGMENT * reader.rate)
+    edge = round(EDGE * reader.rate)
+    busy = reader.gaps.copy()
+    for start, stop in events:
+        busy[max(0, start - edge) : stop + edge] = True
+    ends = np.flatnonzero(np.diff(np.concatenate([[True], busy, [True]]).astype(np.int8)))
+    pieces = sorted(ends.reshape(-1, 2).tolist(), key=lambda ends: ends[0] - ends[1])
+    quiet = CrossSpectrum.of(np.zeros((len(reader.electrodes), 0), np.complex64), length)
+    longest = round(LONGEST * reader.rate)
+    for start, stop in pieces[:PIECES]:
+        stop = min(stop, start + longest)
+        if stop - start >= length:
+            quiet += CrossSpectrum.of(reader.signal(start, stop), length)
+    bins = (reader.band[1] - reader.band[0] - 2 * APART) * SEGMENT
+    if quiet.segments * bins < ENOUGH * len(reader.electrodes):
+        return ZeroLagNoise(whole.mean, whole.segments, rate, reader.band)
+    return ZeroLagNoise(quiet.mean, quiet.segments, reader.rate, reader.band)
+
+
 def without_waves(cross_spectrum: np.ndarray) -> np.ndarray:
     """Real part of a cross-spectrum (electrode, electrode) less what travels.
 
-    A wave's pattern is an eigenvector of i Im S, to which zero-lag noise does not contribute; the
-    same power stands twice, as v and its conjugate, in Re S.
+    Zero-lag noise does not contribute to Im S, so that an eigenvector v of i Im S tells the plane
+    of v and its conjugate in which a wave's pattern lies, but not the pattern: where the array does
+    not hold whole wavelengths, the wave's cosine is stronger than its sine. Within that plane, a
+    wave of power p over noise n I has the eigenvalues p + n and n in S: the first is lowered to the
+    second.
     """
     value, vector = np.linalg.eigh(1j * cross_spectrum.imag)
     power = np.real(np.einsum("ne,nm,me->e", vector.conj(), cross_spectrum.real, vector))
-    travels = np.abs(value) > TRAVELS * power
-    lagged = np.real((vector[:, travels] * np.abs(value[travels])) @ vector[:, travels].conj().T)
-    return cross_spectrum.real - lagged
+    cleared = cross_spectrum.astype(complex)
+    for number in np.flatnonzero(value > TRAVELS * power):
+        plane = np.stack([vector[:, number], vector[:, number].conj()], axis=1)
+        level, axes = np.linalg.eigh(plane.conj().T @ cross_spectrum @ plane)
+        wave = plane @ axes[:, 1]
+        cleared -= (level[1] - level[0]) * np.outer(wave, wave.conj())
+    return cleared.real
 
 
 def shrunk(covariance: np.ndarray, samples: int) -> np.ndarray:

@@ -47,12 +47,21 @@ def _peaks(power: np.ndarray, frequency: np.ndarray) -> list[float]:
     local = np.flatnonzero((power >= edged[:-2]) & (power >= edged[2:]))
     found: list[float] = []
     for at in local[np.argsort(-power[local])]:
-        here = float(frequency[at])
+        here = _vertex(edged[at : at + 3], frequency, at)
         if power[at] < SHARE * power.max() or len(found) == MOST:
             break
         if all(abs(here - other) >= APART for other in found):
             found.append(here)
     return found
+
+
+def _vertex(three: np.ndarray, frequency: np.ndarray, at: int) -> float:
+    """Frequency of the parabola's top through a peak and its neighbours."""
+    bend = three[0] - 2 * three[1] + three[2]
+    if not np.isfinite(bend) or bend >= 0:
+        return float(frequency[at])
+    step = frequency[1] - frequency[0]
+    return float(frequency[at] + step * (three[0] - three[2]) / (2 * bend))
 
 
 def snapshots(

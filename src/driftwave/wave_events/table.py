@@ -17,7 +17,7 @@ from driftwave.phase.frames import FieldReader
 from driftwave.phase.passes import Frames
 from driftwave.wave_events.delays import DelayPlane
 from driftwave.wave_events.events import NUMBERS, Estimate, estimate_group
-from driftwave.wave_events.noise import ZeroLagNoise
+from driftwave.wave_events.noise import ZeroLagNoise, noise_of
 from driftwave.wave_events.patterns import CLASSES, Patterns, patterns_of
 from driftwave.wave_events.spans import Span
 
@@ -72,12 +72,11 @@ def event_table(
     """
     reader = frames.reader
     patterns = patterns_of(reader.electrodes)
-    spectrum = frames.spectrum
-    noise = ZeroLagNoise(spectrum.mean, spectrum.segments, reader.detection_rate, reader.band)
     ends = [
         (span.start * reader.stride, min(span.stop * reader.stride, reader.frames))
         for span in spans
     ]
+    noise = noise_of(reader, ends, frames.spectrum, reader.detection_rate)
     step = max(1, round(params.chunk * reader.rate))
     tasks = []
     for _, group in groupby(range(len(spans)), key=lambda number: ends[number][0] // step):

@@ -21,8 +21,9 @@ from driftwave.wave_events.standing import changes_sign, real_map, smooth_basis
 # a share of the prediction error, for noise whose covariance is not known.
 GAIN = 4.0
 IMPROVEMENT = 0.95
-# Standard deviations of the held-out mean cosine of uniform phases within which there is nothing.
-CHANCE = 4.0
+# Held-out log-likelihood against uniform phases (nats) below which there is nothing: four standard
+# deviations where it is small.
+CHANCE = 8.0
 CURVED = (
     "radial_out",
     "radial_in",
@@ -54,7 +55,7 @@ class Verdict:
     prediction : ndarray (class,)
         Amplitude-weighted mean cosine between the phases of electrodes and their prediction from
         the others, less what noise shared with them tells, in [-1, 1]; NaN for classes that were
-        not asked for. Of ``none``, what chance reaches.
+        not asked for. Of ``none``, about what chance reaches.
     phase_error : ndarray (class,)
         Circular standard deviation of electrodes' phases about that prediction, degree.
     resultant : ndarray (class,)
@@ -203,9 +204,8 @@ def classify(
     prediction after taking from both what the kept electrodes tell of the noise. The errors' von
     Mises log-likelihood, at the concentration they have, decides: a family is preferred to a
     plainer one if it gains 4 nats over all electrodes left out and leaves at most 95 % of the
-    error. Families
-    with more parameters have no advantage. ``none`` is chosen where even the best prediction is
-    within 4 standard deviations of chance, (2 N)^-1/2 for N electrodes of equal weight.
+    error. Families with more parameters have no advantage. ``none`` is chosen where even the best
+    log-likelihood is within 8 nats of that of uniform phases.
     """
     prepared = prepared_for(patterns, noise)
     whitening = prepared.whitening
@@ -225,7 +225,8 @@ def classify(
     gained = dict(zip(names, held.likelihood, strict=True))
     chosen = _choose(score, gained)
     at = names.index(chosen)
-    chance = float(held.prediction[at] * CHANCE / held.deviations[at])
+    deviations = np.sqrt(2 * CHANCE) / max(float(held.deviations[at]), 1e-12)
+    chance = float(np.clip(held.prediction[at] * deviations, 0, 1))
     of_class = {name: _best(name, gained) for name in CLASSES}
     energy = float(np.real(scaled.conj() * weighted[0]).sum())
     columns = np.full((3, len(CLASSES)), np.nan)
@@ -237,7 +238,7 @@ def classify(
     last = CLASSES.index("none")
     columns[:2, last] = chance, np.degrees(circular_deviation(np.array(chance)))
     name = _class_of(chosen, fits[chosen])
-    if "none" in classes and held.deviations[at] < CHANCE:
+    if "none" in classes and gained[chosen] < CHANCE:
         name = "none"
     still = name in ("synchronous", "none")
     gain = 0.0 if still else gained[chosen] - gained["synchronous"]

@@ -184,8 +184,7 @@ def _fit(
     reader: FieldReader, spectra: Spectra, params: Params, draws: int, seed: int, number: int
 ) -> DelayPlane | None:
     rng = generator(seed, "delay plane", str(number))
-    position = reader.electrodes.position
-    return fit_delay_plane(position, spectra, reference=params.reference, draws=draws, rng=rng)
+    return fit_delay_plane(reader.electrodes, spectra, reference=params.reference, draws=draws, rng=rng)
 
 
 def _row(plane: DelayPlane | None) -> dict[str, float]:

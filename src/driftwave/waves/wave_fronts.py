@@ -16,6 +16,7 @@ from driftwave.fronts.grouping import Grouping
 from driftwave.fronts.measures import Waves, front_table, measure_fronts
 from driftwave.fronts.null import NullWaves, Shuffled, Source, ZeroLag, null_waves
 from driftwave.fronts.pooling import pooled_evidence
+from driftwave.fronts.refit import Refit
 from driftwave.fronts.shapes import Cones
 from driftwave.fronts.sources import (
     Detection,
@@ -25,7 +26,7 @@ from driftwave.fronts.sources import (
     plain_traces,
     triggers_of,
 )
-from driftwave.fronts.triggers import joined
+from driftwave.fronts.triggers import Triggers, joined
 from driftwave.phase.electrodes import good_electrodes
 from driftwave.phase.frames import open_field
 from driftwave.phase.signal import wave_signal
@@ -192,31 +193,42 @@ def _of_array(recording: xr.DataTree, dataset: xr.Dataset, params: Params, seed:
         longest=params.longest,
     )
     cones = Cones.of(electrodes.position, electrodes.pitch)
-    found = grouping.stream(triggers_of(traces, detection, chunk=params.chunk))
+    stretches = list(triggers_of(traces, detection, chunk=params.chunk))
+    triggers = joined([found for found, _ in stretches])
+    refit = Refit.of(
+        triggers,
+        electrodes.position,
+        cones,
+        reach=grouping.reach,
+        lag=lag,
+        fewest=grouping.fewest,
+    )
+    found = grouping.stream(stretches)
     tasks = [
         dask.delayed(measure_fronts)(
-            waves,
+            groups,
+            refit.about(groups, triggers),
+            refit,
             electrodes,
-            cones,
             draws=params.bootstrap,
             permutations=params.permutations,
             rng=generator(seed, "wave fronts", str(number)),
         )
-        for number, waves in enumerate(iter(lambda: list(islice(found, BATCH)), []))
+        for number, groups in enumerate(iter(lambda: list(islice(found, BATCH)), []))
     ]
     parts: list[Waves] = list(dask.compute(*tasks))
     labels = dataset["electrode"].values[electrodes.index]
     place, pool = electrodes.position, params.pool
     if pool is None:
         pool = POOLED / float(np.sqrt(np.prod(band))) if band else 0.0
-    null = _null(traces, detection, band, params, seed)
+    null = _null(traces, triggers, detection, band, params, seed)
     drawn = NullWaves(np.zeros(0), np.zeros(0))
     if null is not None:
         drawn = null_waves(
             null, grouping, cones, pool=pool, surrogates=params.surrogates, seed=seed
         )
     table = front_table(
-        parts, labels, drawn, lambda waves: pooled_evidence(waves, place, cones, pool)
+        parts, labels, drawn, lambda groups: pooled_evidence(groups, place, cones, pool)
     )
     if null is None:
         table = table.drop_vars(["p", "q"])
@@ -236,6 +248,7 @@ def _of_array(recording: xr.DataTree, dataset: xr.Dataset, params: Params, seed:
 
 def _null(
     traces: Traces,
+    triggers: Triggers,
     detection: Detection,
     band: tuple[float, float] | None,
     params: Params,
@@ -247,8 +260,7 @@ def _null(
     if kind == "none":
         return None
     if kind == "shuffle":
-        parts = [found for found, _ in triggers_of(traces, detection, chunk=params.chunk)]
-        return Shuffled(joined(parts), len(traces.electrodes))
+        return Shuffled(triggers, len(traces.electrodes))
     period = 1 / float(np.sqrt(np.prod(band))) if band else 4 / traces.rate
     return ZeroLag.of(traces, detection, period, generator(seed, "wave fronts sketch"))
 
