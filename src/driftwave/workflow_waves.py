@@ -72,8 +72,8 @@ class WavePlan(FitPlan):
     def locks_spikes(self, session: str) -> bool:
         """Whether the session has units placed beside the field whose waves are found."""
         layout = self.layout(session)
-        placed = layout.spikes is not None and layout.field is not None
-        return placed and self.waves_recorded(session) and self.has_positions(session)
+        placed = layout.spikes is not None and layout.wave_signal() == "field"
+        return placed and self.waves_recorded(session)
 
     def film(self, session: str) -> list[str]:
         """Paths of the film of the recording's best events: gif and mp4."""

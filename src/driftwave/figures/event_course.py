@@ -20,7 +20,7 @@ class Course(NamedTuple):
     phase : ndarray (electrode, moment)
         rad.
     gradient : ndarray (2, electrode, moment) or None
-        rad/mm, averaged over half a cycle; NaN where an electrode has too few neighbours. None if
+        rad/mm, averaged over a cycle; NaN where an electrode has too few neighbours. None if
         it was not kept.
     """
 
@@ -52,7 +52,7 @@ def course_of(waves: xr.Dataset, one: xr.Dataset, *, cycles: float, steps: int) 
     frames = np.unique(frames) if cycles > 1 else frames
     gradient = None
     if "gradient_x" in waves:
-        gradient = _gradient(waves, frames, 0.25 / float(one["frequency"]))
+        gradient = _gradient(waves, frames, 0.5 / float(one["frequency"]))
     return Course(time[frames], waves["phase"].isel(time=frames).values.T, gradient)
 
 

@@ -73,7 +73,7 @@ def _words(text: str) -> Iterator[np.ndarray]:
 def _event(example: Example, course: Course) -> Iterator[np.ndarray]:
     layout = Map.of(example.waves, ARROWS)
     # All events' pages have one size, as a film must.
-    figure, axes = plt.subplots(figsize=SIZE, dpi=DPI)
+    figure, axes = plt.subplots(figsize=SIZE, dpi=DPI, layout="compressed")
     picture = layout.tiles.draw(axes, course.phase[:, 0])
     gradient = course.gradient
     quiver = None if gradient is None else layout.arrows.draw(axes, gradient[:, :, 0])

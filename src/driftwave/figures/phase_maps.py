@@ -185,7 +185,7 @@ class Arrows:
         count = member.sum(axis=1)
         member = member[count >= FULL * count.max()]
         place = member @ position / member.sum(axis=1, keepdims=True)
-        return cls(place, member, 0.9 * step)
+        return cls(place, member, 0.8 * step)
 
     def vectors(self, gradient: np.ndarray) -> np.ndarray:
         """Arrows (cell, 2), mm, from a gradient (2, electrode) in rad/mm.
@@ -199,8 +199,8 @@ class Arrows:
         count = np.maximum(self.member @ known.astype(float), 1)
         return self.length * (self.member @ unit.T) / count[:, None]
 
-    def draw(self, axes: Axes, gradient: np.ndarray, *, width: float = 0.012) -> Quiver:
-        """Add the arrows of a gradient (2, electrode) to a map; ``width`` is a share of its own."""
+    def draw(self, axes: Axes, gradient: np.ndarray, *, width: float = 0.035) -> Quiver:
+        """Add the arrows of a gradient (2, electrode) to a map; shafts are ``width`` inches wide."""
         return axes.quiver(
             *self.place.T,
             *self.vectors(gradient).T,
@@ -211,6 +211,7 @@ class Arrows:
             angles="xy",
             scale_units="xy",
             scale=1,
+            units="inches",
             width=width,
             zorder=3,
         )

@@ -118,6 +118,7 @@ def _strips(waves: xr.Dataset) -> Figure:
         PHASES + 1,
         figsize=(7.6, (0.25 + 0.8 * np.clip(shape, 0.6, 2.5)) * len(chosen) + 0.3),
         squeeze=False,
+        layout="compressed",
     )
     for row, example in enumerate(chosen):
         _strip(axes[row], example, maps[example.array])
@@ -135,7 +136,7 @@ def _strip(axes: np.ndarray, example: Example, layout: Map) -> None:
             continue
         layout.tiles.draw(axis, course.phase[:, column])
         if course.gradient is not None:
-            layout.arrows.draw(axis, course.gradient[:, :, column], width=0.02)
+            layout.arrows.draw(axis, course.gradient[:, :, column], width=0.018)
         seconds = course.time - course.time[0]
         axis.set_title(_span(seconds[column], seconds[-1]), fontsize=7)
     layout.tiles.draw(axes[-1], one["event_phase"].values)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import dask
 import numpy as np
@@ -13,11 +13,14 @@ from driftwave.flow.frames import (
     FlowFrames,
     FlowMeasure,
     band_bins,
+    gaps_of,
     phase_of,
     segment_frames,
 )
 from driftwave.flow.tracks import Track, tracks_of
-from driftwave.nulls.surrogates import power_course, surrogate, zero_lag_factors
+from driftwave.nulls.cross_spectrum import zero_lag_factors
+from driftwave.nulls.null import ZeroLag
+from driftwave.nulls.of_field import zero_lag_source
 from driftwave.phase.frames import FieldReader
 from driftwave.wave_events.spans import Span, SpanFinder
 
@@ -118,14 +121,19 @@ def draw_null(
     assert frames.spectrum is not None
     factors = np.zeros((segment_frames(reader), *frames.spectrum.total.shape[1:]), np.float32)
     factors[band_bins(reader)] = zero_lag_factors(frames.spectrum.mean)
-    low, high = reader.band
-    window = round(2 * max(1 / np.sqrt(low * high), 1 / (high - low)) * reader.rate)
-    gain = power_course(np.nan_to_num(frames.course["power"]), max(1, window))
     count = min(round(seconds * reader.rate), reader.frames)
+    source = zero_lag_source(
+        reader,
+        factors,
+        np.nan_to_num(frames.course["power"]),
+        gaps_of(reader),
+        rate=reader.rate,
+        stretch=count,
+        seed=seed,
+    )
     tasks = [
         dask.delayed(_one)(
-            factors,
-            gain,
+            source,
             count,
             reader,
             measure,
@@ -149,8 +157,7 @@ def draw_null(
 
 
 def _one(
-    factors: np.ndarray,
-    gain: np.ndarray,
+    source: ZeroLag,
     count: int,
     reader: FieldReader,
     measure: FlowMeasure,
@@ -159,8 +166,8 @@ def _one(
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, list[tuple[int, bool]]]:
     """Smoothed coherence, (length, is a saddle) of each track of one surrogate."""
-    start = int(rng.integers(len(gain) - count + 1))
-    signal = surrogate(factors, count, rng) * gain[start : start + count]
+    start = int(rng.integers(len(source.gain) - count + 1))
+    (signal,) = replace(source, gain=source.gain[start : start + count]).pieces(rng)
     phase = phase_of(signal, reader, generalized=generalized)
     frames = measure(signal, phase, np.zeros(count, bool))
     tracks = rules.tracks(frames, np.zeros(count, int))

@@ -13,7 +13,8 @@ import numpy as np
 from driftwave.compute import generator
 from driftwave.frame_fits.sketch import SketchedSpectrum
 from driftwave.nulls.cross_spectrum import CrossSpectrum, zero_lag_factors
-from driftwave.nulls.surrogates import power_course, stretches
+from driftwave.nulls.null import ZeroLag
+from driftwave.nulls.of_field import zero_lag_source
 from driftwave.phase.frames import FieldReader
 
 NULL = "zero_lag"
@@ -110,15 +111,11 @@ class Observed:
     Attributes
     ----------
     measures : dict of str to ndarray (..., item)
-    factors : ndarray (frequency, electrode, column)
-        Of the zero-lag cross-spectrum.
-    gain : ndarray (frame,)
-        Slow course of amplitude.
+    source : ZeroLag
     """
 
     measures: Measures
-    factors: np.ndarray
-    gain: np.ndarray
+    source: ZeroLag
 
 
 def observe(plan: Plan, measure: Measure, *, seed: int) -> Observed:
@@ -132,15 +129,20 @@ def observe(plan: Plan, measure: Measure, *, seed: int) -> Observed:
         # One after the other: a sum's last digits do not depend on the threads.
         total = part[2] if total is None else dask.delayed(_add)(total, part[2])
     found, power, spectrum = dask.compute(measures, powers, total)
-    low, high = plan.reader.band
-    # The same course as the phase gradient's null: shorter, chance fluctuations count twice.
-    course = round(2 * max(1 / np.sqrt(low * high), 1 / (high - low)) * plan.reader.rate)
-    gain = power_course(np.concatenate(power), max(1, course))
     if isinstance(spectrum, SketchedSpectrum):
         factors = spectrum.factors()
     else:
         factors = zero_lag_factors(spectrum.mean)
-    return Observed(join(found), factors, gain.astype(np.float32))
+    source = zero_lag_source(
+        plan.reader,
+        factors,
+        np.concatenate(power),
+        ~plan.valid(),
+        rate=plan.reader.rate,
+        stretch=plan.length,
+        seed=seed,
+    )
+    return Observed(join(found), source)
 
 
 def _add(one: Any, other: Any) -> Any:
@@ -157,7 +159,7 @@ def _observe(
     for run in runs:
         spectrum = _add(spectrum, _spectrum(run, piece.rate, rng))
     power = (piece.signal.real**2 + piece.signal.imag**2).sum(axis=0)
-    return measure(piece), power, spectrum
+    return measure(piece), np.where(piece.valid, power, np.float32(0)), spectrum
 
 
 def _spectrum(
@@ -196,7 +198,7 @@ def _surrogate(
     rng: np.random.Generator,
 ) -> Measures:
     parts, start = [], 0
-    for signal in stretches(observed.factors, observed.gain, plan.length, rng):
+    for signal in observed.source.pieces(rng):
         parts.append(measure(plan.surrogate(signal, start)))
         start += signal.shape[1]
     measured = join(parts)

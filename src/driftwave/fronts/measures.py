@@ -11,7 +11,7 @@ from scipy.spatial.distance import pdist
 
 from driftwave.fronts.null import NullWaves
 from driftwave.fronts.refit import Refit, distinct
-from driftwave.fronts.shapes import Cones, Shape, permutation_p, shape_of
+from driftwave.fronts.shapes import Shape, permutation_p, shape_of
 from driftwave.fronts.slowness import Slowness, slowness
 from driftwave.fronts.triggers import Triggers
 from driftwave.nulls.multiplicity import benjamini_hochberg
@@ -78,7 +78,8 @@ def measure_fronts(
 ) -> Waves:
     """Direction, speed, shape and source of the wave that passes each group.
 
-    ``near`` are all triggers about the groups. With ``permutations`` also the p value of times permuted within the wave.
+    ``near`` are all triggers about the groups. With ``permutations`` also the p value of
+    times permuted within the wave.
     """
     rows, names, waves = [], [], []
     cones = refit.cones

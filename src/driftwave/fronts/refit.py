@@ -60,9 +60,7 @@ class Refit:
         fewest: int,
     ) -> Refit:
         """With a width of two lags, or half an electrode's median interval if that is less."""
-        return cls(
-            position, cones, reach, min(LAGS * lag, 0.5 * median_interval(triggers)), fewest
-        )
+        return cls(position, cones, reach, min(LAGS * lag, 0.5 * median_interval(triggers)), fewest)
 
     def __call__(self, group: Triggers, near: Triggers) -> Triggers:
         """The wave whose front passes ``group``, chosen among all triggers ``near`` it in time.

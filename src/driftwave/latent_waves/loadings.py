@@ -65,8 +65,8 @@ def analyse_loadings(
     are 95 % intervals (:mod:`driftwave.latent_waves.loading_intervals`). ``log_bayes_factor``
     compares a travelling with a standing pattern (:mod:`driftwave.latent_waves.loading_travel`).
     Oscillators of the same ``group`` have one frequency and damping: only the subspace of their
-    loadings is identified (:mod:`driftwave.inference.oscillator_subspace`), and their single patterns, this
-    table's rows, are one choice of many.
+    loadings is identified (:mod:`driftwave.inference.oscillator_subspace`), and their single
+    patterns, this table's rows, are one choice of many.
 
     Parameters
     ----------

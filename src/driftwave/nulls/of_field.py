@@ -14,27 +14,29 @@ from driftwave.nulls.surrogates import matched_course
 from driftwave.phase.directionality import Directionality
 from driftwave.phase.frames import FieldReader
 from driftwave.phase.passes import Frames
+from driftwave.phase.timescale import stretch_of
 from driftwave.wave_events.spans import SpanFinder
 
-# s; the first finds waves that come and go, the second weak steady ones.
+# s, at 5 Hz and above; the first finds waves that come and go, the second weak steady ones.
 RECORDING_WINDOWS = (1.0, 8.0)
 PILOTS = 5
 
 
-def course_frames(reader: FieldReader) -> int:
-    """Detection frames over which power is smoothed to give surrogates the field's course.
+def course_frames(band: tuple[float, float], rate: float) -> int:
+    """Frames over which power is smoothed to give surrogates the field's course.
 
     One cycle, or the band's correlation time. Over longer ones fast modulation is lost, and
     surrogates average over more independent moments than the field does.
     """
-    low, high = reader.band
+    low, high = band
     seconds = max(1 / np.sqrt(low * high), 1 / (high - low))
-    return max(1, round(seconds * reader.detection_rate))
+    return max(1, round(seconds * rate))
 
 
 def recording_windows(reader: FieldReader) -> tuple[int, ...]:
     """Windows (detection frames) of the statistic of the whole recording."""
-    return tuple(max(1, round(s * reader.detection_rate)) for s in RECORDING_WINDOWS)
+    rate = reader.detection_rate * stretch_of(reader.band)
+    return tuple(max(1, round(s * rate)) for s in RECORDING_WINDOWS)
 
 
 def field_nulls(
@@ -102,8 +104,40 @@ def source_of(frames: Frames, kind: Kind, chunk: float, seed: int) -> Source:
 
         return Randomised(kind, read, len(power), stretch, reader.electrodes)
     factors = zero_lag_factors(frames.spectrum.mean)
-    shape = FilterShape(reader.band, reader.sampling_rate, reader.detection_rate, len(factors))
+    return zero_lag_source(
+        reader, factors, power, gaps, rate=reader.detection_rate, stretch=stretch, seed=seed
+    )
+
+
+def zero_lag_source(
+    reader: FieldReader,
+    factors: np.ndarray,
+    power: np.ndarray,
+    gaps: np.ndarray,
+    *,
+    rate: float,
+    stretch: int,
+    seed: int,
+) -> ZeroLag:
+    """Zero-lag surrogates with the edges of the reader's band and the field's course of power.
+
+    Parameters
+    ----------
+    reader : FieldReader
+    factors : ndarray (frequency, electrode, column)
+        Of the real part of the cross-spectrum at ``rate`` frames per second.
+    power : ndarray (frame,)
+        Of the field, 0 within gaps.
+    gaps : ndarray of bool (frame,)
+        Where surrogates are 0.
+    rate : float
+        Frames per second.
+    stretch : int
+        Frames drawn at once.
+    seed : int
+    """
+    shape = FilterShape(reader.band, reader.sampling_rate, rate, len(factors))
     flat = ZeroLag(factors, np.where(gaps, np.float32(0), np.float32(1)), stretch, shape)
     pilots = total_powers(flat, seed, PILOTS)
-    gain = matched_course(power, pilots, course_frames(reader))
-    return replace(flat, gain=gain * flat.gain)
+    gain = matched_course(power, pilots, course_frames(reader.band, rate))
+    return replace(flat, gain=(gain * flat.gain).astype(np.float32))

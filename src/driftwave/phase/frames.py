@@ -15,8 +15,9 @@ from driftwave.phase.generalized_phase import generalized_phase
 from driftwave.phase.missing import Missing, find_missing, gap_samples
 from driftwave.phase.reference import Reference, ReferenceKind, reference_of
 from driftwave.phase.spool import Spool
+from driftwave.phase.timescale import stretch_of
 
-# Generalized phase looks ahead three times the longest reversal, beyond what the filter needs.
+# s; generalized phase looks ahead three times the longest reversal, beyond what the filter needs.
 GAP_MARGIN = 0.5
 ALIASED = 0.75
 # What was filled into a gap shows until the filter's response has fallen to this share.
@@ -93,7 +94,8 @@ class FieldReader:
     @cached_property
     def margin(self) -> int:
         """Samples read beyond either end of a stretch."""
-        return settling(self.band, self.sampling_rate) + round(GAP_MARGIN * self.sampling_rate)
+        ahead = GAP_MARGIN * stretch_of(self.band)
+        return settling(self.band, self.sampling_rate) + round(ahead * self.sampling_rate)
 
     @cached_property
     def gaps(self) -> np.ndarray:
@@ -162,7 +164,7 @@ class FieldReader:
 
     def guarded(self, start: int, stop: int) -> tuple[np.ndarray, slice]:
         """Signal with what generalized phase needs on either side, and where the stretch lies."""
-        guard = round(GAP_MARGIN * self.rate)
+        guard = round(GAP_MARGIN * stretch_of(self.band) * self.rate)
         skip = start - max(0, start - guard)
         signal = self.signal(start, stop, guard=guard)
         return signal, slice(skip, skip + min(stop, self.frames) - start)

@@ -23,6 +23,7 @@ from driftwave.phase.gradient import (
 )
 from driftwave.phase.sites import Sites, sites_of
 from driftwave.phase.spool import Spool
+from driftwave.phase.timescale import stretch_of
 from driftwave.phase.winding import Plaquettes
 
 SEGMENT = 1.0
@@ -218,7 +219,8 @@ def stretch_frames(reader: FieldReader, chunk: float, memory: float) -> int:
     electrodes = len(reader.electrodes)
     room = memory * MEGABYTE / electrodes - SAMPLE_BYTES * 2 * reader.margin
     fitting = room / (FRAME_BYTES + SAMPLE_BYTES * reader.every)
-    return max(round(SEGMENT * reader.rate), min(round(chunk * reader.rate), int(fitting)))
+    shortest = round(SEGMENT * stretch_of(reader.band) * reader.rate)
+    return max(shortest, min(round(chunk * reader.rate), int(fitting)))
 
 
 def _stretches(frames: int, step: int) -> Iterator[tuple[int, int]]:
@@ -270,9 +272,11 @@ def _add(one: CrossSpectrum, other: CrossSpectrum) -> CrossSpectrum:
 def segment(reader: FieldReader) -> float:
     """Length (s) of the cross-spectrum's segments: a twentieth of the recording, from 1 to 2 s.
 
-    Longer ones blur the spectrum of a narrow rhythm less, but are fewer.
+    Below 5 Hz from 5 to 10 cycles. Longer ones blur the spectrum of a narrow rhythm less, but are
+    fewer.
     """
-    return min(2 * SEGMENT, max(SEGMENT, reader.frames / reader.rate / 20))
+    shortest = SEGMENT * stretch_of(reader.band)
+    return min(2 * shortest, max(shortest, reader.frames / reader.rate / 20))
 
 
 def _detected(

@@ -46,18 +46,22 @@ class DelayPlane:
         Bootstrap over segments, tapers and electrodes.
     delay : ndarray (electrode,)
         s, relative to the mean or to the reference electrode; NaN where nothing is coherent.
+    linear : bool
+        Whether phases follow lines over frequency, see :func:`follows_a_line`; where they do not,
+        there is no group speed.
     """
 
     slowness: np.ndarray
     r_squared: float
     drawn: np.ndarray
     delay: np.ndarray
+    linear: bool = True
 
     @property
     def travels(self) -> bool:
         """Whether the bootstrap's 95 % ellipse excludes a slowness of 0."""
         drawn = self.drawn[np.isfinite(self.drawn).all(axis=1)]
-        if len(drawn) < 10:
+        if not self.linear or len(drawn) < 10:
             return False
         # The ridge is for probes, along which slowness has one component only.
         covariance = np.cov(drawn.T)
@@ -162,6 +166,38 @@ def pair_delays(spectra: np.ndarray, frequency: np.ndarray) -> tuple[np.ndarray,
     used = (weight > 0).sum(axis=0) >= FEWEST_FREQUENCIES
     np.fill_diagonal(used, False)
     return delay, np.where(used, spread, 0.0)
+
+
+def follows_a_line(
+    spectra: np.ndarray, frequency: np.ndarray, delay: np.ndarray, weight: np.ndarray
+) -> bool:
+    """Whether the phases of coherent pairs lie on lines over frequency, rather than beside them.
+
+    A narrow rhythm that travels within broadband noise shared without lags has a phase at its own
+    frequencies and none beside them: a bump, whose slope over the band depends on where in the band
+    it lies, and may be opposite to the rhythm's travel. Phases are refused where their deviation
+    from the lines, less that of chance, (1 - C^2) / (2 n C^2) at coherence C in n windows, exceeds
+    both what the lines explain and chance itself.
+
+    Parameters
+    ----------
+    spectra : ndarray, complex (frequency, electrode, window)
+    frequency : ndarray (frequency,)
+        Hz.
+    delay, weight : ndarray (electrode, electrode)
+        Of :func:`pair_delays`.
+    """
+    cross = spectra @ spectra.conj().swapaxes(1, 2)
+    power = np.einsum("fnn->fn", cross).real
+    size = np.sqrt(power[:, :, None] * power[:, None, :])
+    coherence = np.minimum(np.abs(cross) / np.maximum(size, np.finfo(float).tiny), 1.0)
+    used = (coherence > COHERENCE) & (weight > 0)
+    chance = (1 - coherence**2) / (2 * spectra.shape[-1] * np.maximum(coherence, COHERENCE) ** 2)
+    flat = np.where(used, cross, 0) * np.exp(2j * np.pi * frequency[:, None, None] * delay)
+    rest = np.angle(flat * flat.sum(axis=0).conj())
+    expected = float(chance[used].sum())
+    excess = float((rest[used] ** 2).sum()) - expected
+    return excess <= max(float((weight * delay**2).sum()), expected)
 
 
 def electrode_delays(delay: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -278,7 +314,8 @@ def fit_delay_plane(
         )
         if again is not None:
             drawn[number] = again[0]
-    return DelayPlane(found[0], found[1], drawn, found[2])
+    linear = follows_a_line(value, frequency, *pair_delays(value, frequency))
+    return DelayPlane(found[0], found[1], drawn, found[2], linear)
 
 
 def delay_plane(
@@ -308,12 +345,14 @@ def velocity(plane: DelayPlane) -> dict[str, float]:
     """Direction (degrees) and group speed (mm/s) with 95 % intervals.
 
     The interval of speed comes from the slowness along the direction of travel, and is unbounded
-    where that includes 0.
+    where that includes 0. All NaN where phases do not follow lines over frequency.
     """
     here = complex(*plane.slowness)
     drawn = plane.drawn[np.isfinite(plane.drawn).all(axis=1)]
     row = {"direction": float(np.degrees(np.angle(here))), "speed": 1 / max(abs(here), 1e-15)}
     names = ("direction_low", "direction_high", "speed_low", "speed_high")
+    if not plane.linear:
+        return dict.fromkeys(("direction", "speed", *names), np.nan)
     if not len(drawn):
         return row | dict.fromkeys(names, np.nan)
     along = (drawn[:, 0] + 1j * drawn[:, 1]) / here

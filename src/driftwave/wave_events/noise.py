@@ -22,7 +22,9 @@ SEGMENT = 0.5
 EDGE = 0.25
 PIECES = 40
 LONGEST = 3.0
-ENOUGH = 2.0
+ENOUGH = 8.0
+# Power of the whole recording over that between events above which it is mostly waves.
+LOUDER = 30.0
 
 
 @dataclass
@@ -76,11 +78,11 @@ class ZeroLagNoise:
 
 def noise_of(
     reader: FieldReader, events: list[tuple[int, int]], whole: CrossSpectrum, rate: float
-) -> ZeroLagNoise:
-    """Noise of a recording: of what lies between its events, if that is enough.
+) -> ZeroLagNoise | None:
+    """Noise of a recording: of what lies between its events, else of all of it.
 
-    Of a strong wave the whole recording's cross-spectrum holds more than of noise, at frequencies
-    far from its own too, as waves begin and end.
+    Of strong waves the whole recording's cross-spectrum holds more than of noise, at frequencies
+    far from their own too, as they begin and end. None if it does and the rest is too short.
 
     Parameters
     ----------
@@ -103,9 +105,17 @@ def noise_of(
         if stop - start >= length:
             quiet += CrossSpectrum.of(reader.signal(start, stop), length)
     bins = (reader.band[1] - reader.band[0] - 2 * APART) * SEGMENT
-    if quiet.segments * bins < ENOUGH * len(reader.electrodes):
-        return ZeroLagNoise(whole.mean, whole.segments, rate, reader.band)
-    return ZeroLagNoise(quiet.mean, quiet.segments, reader.rate, reader.band)
+    if quiet.segments * bins >= ENOUGH * len(reader.electrodes):
+        return ZeroLagNoise(quiet.mean, quiet.segments, reader.rate, reader.band)
+    if quiet.segments and _level(whole, rate) > LOUDER * _level(quiet, reader.rate):
+        return None
+    return ZeroLagNoise(whole.mean, whole.segments, rate, reader.band)
+
+
+def _level(spectrum: CrossSpectrum, rate: float) -> float:
+    """Mean power density over frequencies, arbitrary units."""
+    trace = np.trace(spectrum.mean.real, axis1=1, axis2=2)
+    return float(trace.sum()) / len(trace) ** 2 / rate
 
 
 def without_waves(cross_spectrum: np.ndarray) -> np.ndarray:

@@ -15,9 +15,9 @@ from driftwave.nulls.null import Null
 from driftwave.phase.directionality import Directionality
 from driftwave.phase.frames import FieldReader
 from driftwave.phase.passes import Frames
-from driftwave.wave_events.delays import DelayPlane
+from driftwave.wave_events.delays import DelayPlane, velocity
 from driftwave.wave_events.events import NUMBERS, Estimate, estimate_group
-from driftwave.wave_events.noise import ZeroLagNoise, noise_of
+from driftwave.wave_events.noise import noise_of
 from driftwave.wave_events.patterns import CLASSES, Patterns, patterns_of
 from driftwave.wave_events.spans import Span
 
@@ -185,20 +185,7 @@ def delay_table(plane: DelayPlane | None) -> xr.Dataset:
     values = dict.fromkeys(("direction", "direction_low", "direction_high"), np.nan)
     values |= dict.fromkeys(("speed", "speed_low", "speed_high", "r_squared"), np.nan)
     if plane is not None:
-        here = complex(*plane.slowness)
-        drawn = plane.drawn[:, 0] + 1j * plane.drawn[:, 1]
-        turn = np.degrees(np.nanquantile(np.angle(drawn / here), (0.025, 0.975)))
-        direction = float(np.degrees(np.angle(here)))
-        slow = np.nanquantile(np.abs(drawn), (0.025, 0.975))
-        values |= {
-            "direction": direction,
-            "direction_low": direction + turn[0],
-            "direction_high": direction + turn[1],
-            "speed": 1 / abs(here),
-            "speed_low": 1 / slow[1],
-            "speed_high": 1 / slow[0],
-            "r_squared": plane.r_squared,
-        }
+        values |= velocity(plane) | {"r_squared": plane.r_squared}
     return xr.Dataset(
         {
             f"delay_plane_{name}": ((), float(value), {"units": UNITS.get(name, "1")})

@@ -39,14 +39,30 @@ STEP = 0.02
 TINY = 1e-30
 
 
-def wavenumber_axes(position: np.ndarray, nyquist: np.ndarray) -> list[np.ndarray]:
-    """Wavenumbers along x and y, symmetric about 0, up to the spatial Nyquist frequency, rad/mm."""
+def wavenumber_axes(
+    position: np.ndarray, nyquist: np.ndarray, basis: np.ndarray | None = None
+) -> list[np.ndarray]:
+    """Wavenumbers along x and y, symmetric about 0, rad/mm.
+
+    They hold all within the spatial Nyquist frequencies ``nyquist`` (2,) of a grid's own axes,
+    ``basis`` (2, 2) as rows; see :func:`within`.
+    """
+    if basis is not None:
+        nyquist = nyquist @ np.abs(basis)
     extent = np.maximum(np.ptp(position, axis=0), 1e-6)
     axes = []
     for limit, length in zip(nyquist, extent, strict=True):
         steps = int(np.ceil(limit * length * OVERSAMPLING / (2 * np.pi)))
         axes.append(np.arange(-steps, steps + 1) * limit / steps)
     return axes
+
+
+def within(wavenumber: np.ndarray, nyquist: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    """Which wavenumbers (..., 2) no shorter one of a grid is an alias of (...).
+
+    ``nyquist`` (2,) is that of the grid's own axes, ``basis`` (2, 2) as rows.
+    """
+    return (np.abs(wavenumber @ basis.T) <= nyquist * (1 + 1e-9)).all(axis=-1)
 
 
 @dataclass(frozen=True)
@@ -79,10 +95,17 @@ class Beams:
         return float(2 * np.pi / np.ptp(self.position, axis=0).max())
 
 
-def beams_of(position: np.ndarray, axes: list[np.ndarray]) -> Beams:
-    """Beams for half of a grid of wavenumbers."""
+def beams_of(
+    position: np.ndarray,
+    axes: list[np.ndarray],
+    nyquist: np.ndarray | None = None,
+    basis: np.ndarray | None = None,
+) -> Beams:
+    """Beams for half of a grid of wavenumbers, those within the Nyquist frequencies if given."""
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
     half = (grid[:, 0] > 1e-9) | ((np.abs(grid[:, 0]) <= 1e-9) & (grid[:, 1] > 1e-9))
+    if nyquist is not None and basis is not None:
+        half &= within(grid, nyquist, basis)
     upper = np.triu_indices(len(position), 1)
     offset = position[upper[0]] - position[upper[1]]
     sines = np.sin(grid[half] @ offset.T)

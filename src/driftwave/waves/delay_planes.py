@@ -111,8 +111,8 @@ def analyse(
     Dataset
         Dim ``event``: one per window, of class planar where the bootstrap's ellipse of slowness
         excludes 0, synchronous where it does not, none where fewer than four electrodes are
-        coherent; with ``r_squared`` and ``coherent`` (share of electrodes). ``delay``
-        (event, electrode) in s.
+        coherent or phases do not follow lines over frequency; with ``r_squared`` and
+        ``coherent`` (share of electrodes). ``delay`` (event, electrode) in s.
 
     Raises
     ------
@@ -175,16 +175,23 @@ def _measured(
     null = []
     for _ in range(params.surrogates):
         drawn = _fit(reader, zero_lag_spectra(spectra, rng), params, 0, seed, number)
-        null.append(np.hypot(*drawn.slowness) if drawn else 0.0)
-    size = float(np.hypot(*plane.slowness))
+        null.append(_size(drawn))
+    size = _size(plane)
     return plane, float(p_value(np.array(null)[:, None], np.array([size]))[0])
+
+
+def _size(plane: DelayPlane | None) -> float:
+    """Slowness (s/mm), 0 where there is none."""
+    return 0.0 if plane is None or not plane.linear else float(np.hypot(*plane.slowness))
 
 
 def _fit(
     reader: FieldReader, spectra: Spectra, params: Params, draws: int, seed: int, number: int
 ) -> DelayPlane | None:
     rng = generator(seed, "delay plane", str(number))
-    return fit_delay_plane(reader.electrodes, spectra, reference=params.reference, draws=draws, rng=rng)
+    return fit_delay_plane(
+        reader.electrodes, spectra, reference=params.reference, draws=draws, rng=rng
+    )
 
 
 def _row(plane: DelayPlane | None) -> dict[str, float]:
@@ -199,7 +206,7 @@ def _row(plane: DelayPlane | None) -> dict[str, float]:
 
 
 def _class(plane: DelayPlane | None) -> str:
-    if plane is None:
+    if plane is None or not plane.linear:
         return "none"
     return "planar" if plane.travels else "synchronous"
 

@@ -16,6 +16,7 @@ import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from driftwave.compute import generator
+from driftwave.errors import InputError
 from driftwave.latent_waves.decoded_sources import gives_field, of_lattice, of_oscillators
 from driftwave.latent_waves.lattice import analyse_lattice, on_lattice
 from driftwave.latent_waves.loadings import analyse_loadings
@@ -28,16 +29,25 @@ from driftwave.phase.directionality import FAMILIES, Directionality
 from driftwave.phase.frames import FieldReader, open_field
 from driftwave.phase.passes import Frames, read_frames
 from driftwave.phase.signal import wave_signal
+from driftwave.phase.timescale import stretch_of
 from driftwave.recording import require
 from driftwave.wave_events.arrays import per_array
-from driftwave.wave_events.delays import delay_plane
+from driftwave.wave_events.delays import DelayPlane, delay_plane
 from driftwave.wave_events.dense import dense_table
 from driftwave.wave_events.matching import match_truth
 from driftwave.wave_events.spans import SpanFinder
 from driftwave.wave_events.table import delay_table, event_table
 
 PAPER = "Rubino et al. 2006; Davis et al. 2020"
-LONGEST_GAP = 0.1
+# s, as what parameters of time are by default: at 5 Hz and above, longer below.
+LONGEST_GAP, SMOOTHING, LONGEST, CHUNK = 0.1, (0.5, 1.0, 4.0), 30.0, 60.0
+# Of the group velocity's cross-spectra; a recording sampled slower has no such frequencies.
+DELAY_BAND = (1.0, 13.0)
+SAMPLES_PER_CYCLE = 2.5
+
+
+def _longer(seconds: float, known: dict[str, Any]) -> float:
+    return seconds * stretch_of(known["band"])
 
 
 class Params(BaseModel):
@@ -61,7 +71,24 @@ class Params(BaseModel):
         "auto",
         description="Where waves are looked for; auto takes the field, else imaging, else spikes.",
     )
-    chunk: float = Field(60.0, gt=0, description="Length of a stretch handled at once, s.")
+    bin_width: float | None = Field(
+        None,
+        gt=0,
+        description="Bins (s) that spikes are counted in; by default the median site fires once in "
+        "ten.",
+    )
+    site: float | None = Field(
+        None,
+        gt=0,
+        description="Side (mm) of the squares over which spikes are summed; by default units at "
+        "one position are.",
+    )
+    chunk: float = Field(
+        default_factory=lambda known: _longer(CHUNK, known),
+        gt=0,
+        description="Length of a stretch handled at once, s; default 60 s, or 300 cycles of the "
+        "band's geometric mean frequency where that is longer (below 5 Hz).",
+    )
     memory: float = Field(
         300.0, gt=0, description="MB that a stretch may take; it is made shorter to fit."
     )
@@ -83,10 +110,11 @@ class Params(BaseModel):
         "of all, or what a plane through its neighbours predicts (current source density).",
     )
     smoothing: tuple[float, ...] = Field(
-        (0.5, 1.0, 4.0),
+        default_factory=lambda known: tuple(_longer(one, known) for one in SMOOTHING),
         min_length=1,
         description="Windows (s) over which the power-weighted statistic is averaged; the first "
-        "delimits events, all of them give the p value.",
+        "delimits events, all of them give the p value. Default 0.5, 1 and 4 s, or 2.5, 5 and 20 "
+        "cycles where these are longer (below 5 Hz).",
     )
     surrogates: int = Field(99, ge=19, description="Number of surrogates of each null.")
     null: Literal["zero_lag"] = Field(
@@ -111,7 +139,10 @@ class Params(BaseModel):
         3.0, gt=0, description="Shortest event, in cycles of the band's geometric mean frequency."
     )
     longest: float = Field(
-        30.0, gt=1, description="Longest event, s; a longer one is cut into equal parts."
+        default_factory=lambda known: _longer(LONGEST, known),
+        gt=1,
+        description="Longest event, s; a longer one is cut into equal parts. Default 30 s, or 150 "
+        "cycles where that is longer (below 5 Hz).",
     )
     level: float = Field(
         0.05, gt=0, lt=1, description="False discovery rate at which an event is significant."
@@ -122,8 +153,9 @@ class Params(BaseModel):
         description="Fields kept at every electrode and frame, on disk until they are stored.",
     )
     delay_band: tuple[float, float] | None = Field(
-        (1.0, 13.0),
-        description="Band (Hz) of the plane fitted to delays over the recording; null for none.",
+        DELAY_BAND,
+        description="Band (Hz) of the plane fitted to delays over the recording; null for none. "
+        "The default one is left out where the sampling rate is too low for it.",
     )
     oscillator_width: float = Field(
         2.0, gt=0, description="Half-width (Hz) of the band about an oscillator that is tested."
@@ -187,7 +219,7 @@ def analyse(
             return table
         fields = of_oscillators(recording, dataset, latents, width=width, **common)
         return table.merge(fields, combine_attrs="no_conflicts")
-    dataset = wave_signal(recording, params.signal)
+    dataset = wave_signal(recording, params.signal, bin_width=params.bin_width, site=params.site)
     session = str(recording.attrs.get("session", "recording"))
     return per_array(dataset, session, lambda one: _array(recording, one, params, seed))
 
@@ -222,12 +254,32 @@ def _array(recording: xr.DataTree, dataset: xr.Dataset, params: Params, seed: in
         combine_attrs="drop_conflicts",
     )
     if params.delay_band is not None:
-        rng = generator(seed, "delay plane")
-        plane = delay_plane(frames.reader, params.delay_band, draws=40, rng=rng)
-        result = result.merge(delay_table(plane))
+        plane, note = _delay_plane(frames.reader, params, seed)
+        result = result.merge(delay_table(plane)).assign_attrs(note)
     if "truth" in recording.children and "wave_start" in recording["truth"]:
         result = result.merge(match_truth(recording["truth"].to_dataset(), events, params.level))
     return result.assign_attrs(_attrs(reader, frames, params))
+
+
+def _delay_plane(
+    reader: FieldReader, params: Params, seed: int
+) -> tuple[DelayPlane | None, dict[str, str]]:
+    """The plane of delays, or why there is none."""
+    band = params.delay_band
+    assert band is not None
+    lowest = SAMPLES_PER_CYCLE * band[1]
+    if reader.sampling_rate >= lowest:
+        return delay_plane(reader, band, draws=40, rng=generator(seed, "delay plane")), {}
+    if "delay_band" in params.model_fields_set:
+        raise InputError(
+            file=reader.session,
+            field="delay_band",
+            found=f"up to {band[1]:g} Hz, of a signal sampled at {reader.sampling_rate:g} Hz",
+            expected=f"at most {reader.sampling_rate / SAMPLES_PER_CYCLE:g} Hz",
+            fix="Lower `delay_band` in the waves parameters, or set it to null",
+        )
+    note = f"none: {reader.sampling_rate:g} Hz is too low for delays at {band[0]:g}-{band[1]:g} Hz"
+    return None, {"delay_plane": note}
 
 
 def _attrs(reader: FieldReader, frames: Frames, params: Params) -> dict[str, Any]:
@@ -285,7 +337,7 @@ def _finder(reader: FieldReader, window: int, params: Params) -> SpanFinder:
     return SpanFinder(
         window=window,
         shortest=max(2, round(params.shortest * cycle * rate)),
-        longest_gap=round(LONGEST_GAP * rate),
+        longest_gap=round(LONGEST_GAP * stretch_of(params.band) * rate),
         longest=round(params.longest * rate),
         gaps=reader.detection_gaps,
     )

@@ -142,8 +142,9 @@ def _of_array(recording: xr.DataTree, dataset: xr.Dataset, params: Params, seed:
         segment=params.segment,
         session=reader.session,
     )
-    axes = wavenumber_axes(places.position, np.pi / places.electrodes.spacing)
-    beams = beams_of(places.position, axes)
+    limit, basis = np.pi / places.electrodes.spacing, places.electrodes.basis
+    axes = wavenumber_axes(places.position, limit, basis)
+    beams = beams_of(places.position, axes, limit, basis)
     deviation = null_deviation(spectra, beams)
     rngs = [
         generator(seed, "wavenumber surrogate", str(number)) for number in range(params.surrogates)
@@ -291,7 +292,6 @@ def _wave_row(k: np.ndarray, i: int, spectra: CrossSpectra, beams: Beams) -> dic
 def _table(rows: list[dict], reader: FieldReader, places: Places) -> xr.Dataset:
     time = reader.lfp["time"].values
     rows.sort(key=lambda row: row["frequency"])
-    nyquist = ALIASED * np.pi / places.electrodes.spacing
     columns = {name: np.array([r.get(name, np.nan) for r in rows], float) for name in UNITS}
     columns["start"] = np.full(len(rows), float(time[0]))
     columns["stop"] = np.full(len(rows), float(time[-1]) + 1 / reader.sampling_rate)
@@ -301,11 +301,12 @@ def _table(rows: list[dict], reader: FieldReader, places: Places) -> xr.Dataset:
     table = xr.Dataset(
         {name: ("event", columns[name], {"units": unit}) for name, unit in UNITS.items()}
     )
-    aliased = [bool((np.abs(row["k"]) > nyquist).any()) for row in rows]
+    steps = places.electrodes.steps(np.array([row["k"] for row in rows]).reshape(-1, 2))
+    aliased = (steps > ALIASED * np.pi).any(axis=-1)
     return table.assign(
         {
             "class": ("event", np.array([row["class"] for row in rows], "<U16")),
-            "aliased": ("event", np.array(aliased, bool)),
+            "aliased": ("event", aliased),
             "resolved": ("event", np.array([row["resolved"] for row in rows], bool)),
         }
     )
