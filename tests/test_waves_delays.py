@@ -11,15 +11,20 @@ import pytest
 from driftwave.config import load_layout
 from driftwave.errors import InputError
 from driftwave.ingest.nwb import open_nwb, read_recording
+from driftwave.phase.electrodes import place
 from driftwave.phase.frames import open_field
 from driftwave.wave_events.delays import (
+    Spectra,
     electrode_delays,
+    fit_delay_plane,
+    follows_a_line,
     pair_delays,
     spectra_of,
+    velocity,
     zero_lag_spectra,
 )
 from driftwave.waves.delay_planes import Params, analyse
-from waves_cases import grid, noise, recording_of
+from waves_cases import grid, in_band, noise, recording_of
 
 FAST = Params(bootstrap=30, surrogates=19)
 SEIZURE = -160.6
@@ -83,6 +88,64 @@ def test_a_pair_delay_needs_no_unwrapping():
     delay, weight = pair_delays(spectra, frequency)
     np.testing.assert_allclose(delay, late[:, None] - late[None], atol=1e-9)
     assert (weight > 0).sum() == 6
+
+
+def test_phases_that_are_a_bump_over_frequency_are_no_delay():
+    """A rhythm at 12 Hz that travels in noise shared without lags, at a coherence of about .9."""
+    rng = np.random.default_rng(0)
+    frequency = np.arange(5.0, 41.0)
+    drawn = rng.normal(size=(2, 36, 1, 40)) + 0.3 * rng.normal(size=(2, 36, 6, 40))
+    value = drawn[0] + 1j * drawn[1]
+    place_of = np.arange(6)[:, None]
+    bump = np.exp(-0.5 * ((frequency - 12) / 2) ** 2)[:, None, None]
+    for phase, linear in (
+        (0.4 * place_of * bump, False),
+        (0.05 * place_of * (frequency[:, None, None] - 20), True),
+        (0.0 * place_of * bump, True),
+    ):
+        spectra = value * np.exp(-1j * phase)
+        assert follows_a_line(spectra, frequency, *pair_delays(spectra, frequency)) == linear
+
+
+def probe_with_a_rhythm(seed):
+    """2 s of a 12 Hz wave along -y on a probe in every 5 s of broadband noise; the probe."""
+    position = np.column_stack([np.zeros(32), 0.1 * np.arange(32)])
+    rng = np.random.default_rng(seed)
+    time = np.arange(5000) / 250.0
+    lfp = noise(rng, position, 5000, 250.0, length=0.6, shared=0.5)
+    phase = 2 * np.pi * 12 * (time + position[:, 1:] / 80)
+    lfp += 2 * in_band(lfp, 250.0) * np.sqrt(2) * (time % 5 > 3) * np.cos(phase)
+    return lfp.T, position
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_narrow_rhythm_has_no_group_velocity_rather_than_a_wrong_one(seed):
+    """Coherent at the tapers' bandwidth only; chance pairs gave the opposite direction."""
+    lfp, position = probe_with_a_rhythm(seed)
+    params = Params(bootstrap=20, surrogates=0, band=(5.0, 40.0))
+    found = analyse(recording_of(lfp, position, 250.0), None, params, seed=0).isel(event=0)
+    assert str(found["class"].values) == "none"
+    assert np.isnan(float(found["direction"]))
+
+
+@pytest.mark.parametrize("across", [0.0, 0.005])
+def test_on_a_probe_slowness_is_along_it(across):
+    """Contacts that stand 5 micrometres off the line do not turn the direction."""
+    rng = np.random.default_rng(2)
+    axis = np.array([np.cos(1.2), np.sin(1.2)])
+    position = 0.1 * np.arange(32)[:, None] * axis
+    position = position + across * rng.normal(size=(32, 1)) * np.array([-axis[1], axis[0]])
+    frequency = np.arange(1.0, 14.0)
+    drawn = rng.normal(size=(2, 13, 1, 40)) + 0.3 * rng.normal(size=(2, 13, 32, 40))
+    late = (position @ axis / -80)[:, None]
+    value = (drawn[0] + 1j * drawn[1]) * np.exp(-2j * np.pi * frequency[:, None, None] * late)
+    spectra = Spectra(value, frequency, np.zeros((13, 1, 13, 1)))
+    plane = fit_delay_plane(place(position), spectra, draws=10, rng=rng)
+    assert plane is not None
+    assert plane.linear
+    row = velocity(plane)
+    assert angle_between(row["direction"], np.degrees(1.2) - 180) < 0.3
+    assert row["speed"] == pytest.approx(80, rel=0.05)
 
 
 def test_delays_of_a_chain_of_coherent_neighbours_add_up():

@@ -11,7 +11,7 @@ from driftwave.errors import InputError
 from driftwave.experiments._calibration_fields import BAND, CONDITIONS, field
 from driftwave.nulls.cross_spectrum import CrossSpectrum, zero_lag_factors
 from driftwave.nulls.filter_shape import FilterShape
-from driftwave.nulls.kinds import NULLS, QUESTIONS, common_phase, independent_phase, shifted
+from driftwave.nulls.kinds import COUNTS, NULLS, QUESTIONS, common_phase, independent_phase, shifted
 from driftwave.nulls.multiplicity import p_maximum, p_value
 from driftwave.nulls.of_field import field_nulls, recording_windows
 from driftwave.nulls.statistics import recording_means
@@ -110,7 +110,7 @@ def test_grid_shift_rolls_the_array():
 
 
 def test_every_null_says_what_it_asks():
-    assert set(QUESTIONS) == set(NULLS)
+    assert set(QUESTIONS) == {*NULLS, COUNTS}
     assert all("?" in text for text in QUESTIONS.values())
     for legacy in ("independent_phase", "channel_shuffle", "grid_shift"):
         assert "rejects spatially correlated noise" in QUESTIONS[legacy]

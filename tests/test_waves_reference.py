@@ -100,7 +100,6 @@ def test_p1_events_of_planes_without_noise(layout):
 @pytest.mark.parametrize("plugin", [phase_gradient, plane_fit, optical_flow])
 def test_p1_frames_of_planes_without_noise(layout, plugin):
     direction, speed = every_plane()
-    # The middle of the table; flow's smoothing is not exact for directions that change at once.
     some = np.arange(0, 32, 3)
     position = P1[layout]
     recording, middle = slots(planes(direction[some], speed[some], position), position=position)

@@ -118,6 +118,22 @@ def test_a_wavenumber_near_the_nyquist_is_flagged():
     assert found.sizes["event"] >= 1
 
 
+def test_the_nyquist_limit_is_along_a_turned_grid_s_own_axes():
+    """At 30 degrees, .8 of Nyquist along the columns; its aliases lie within |k_x|, |k_y|."""
+    angle = np.deg2rad(30)
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    position = grid(8, 8, corners=False) @ turn
+    for share, direction, flagged in ((0.8, 30.0, False), (0.95, 120.0, True)):
+        speed = 2 * np.pi * 12 / (share * np.pi / PITCH)
+        recording = planes([(12, speed, direction, 0.6)], seed=8, position=position)
+        found = analyse(recording, None, FAST, seed=0)
+        assert found["class"].values.tolist() == ["planar"]
+        assert bool(found["aliased"][0]) == flagged
+        if not flagged:
+            assert turned(found["direction"][0], direction) < 2
+            assert float(found["wavenumber"][0]) == pytest.approx(share * np.pi / PITCH, rel=0.02)
+
+
 def test_an_irregular_layout_serves_too():
     rng = np.random.default_rng(1)
     position = rng.uniform(0, 4, (40, 2))

@@ -84,24 +84,23 @@ def _event(example: Example, course: Course) -> Iterator[np.ndarray]:
     head, _, frequency = first.rpartition(", ")
     axes.set_title(f"{head}\n{frequency} Hz, {rest}\n", fontsize=8)
     clock = axes.text(0.5, 1.01, "", transform=axes.transAxes, ha="center", fontsize=8)
-    for moment, seconds in enumerate(course.time):
+    clock.set_text(_clock(course.time, 0, slower))
+    figure.canvas.draw()
+    figure.set_layout_engine("none")  # maps that stand still, and nothing to lay out per image
+    for moment in range(len(course.time)):
         picture.set_data(layout.tiles.image(course.phase[:, moment]))
         if quiver is not None and gradient is not None:
             quiver.set_UVC(*layout.arrows.vectors(gradient[:, :, moment]).T)
-        clock.set_text(f"{seconds:.{_digits(course.time)}f} s, {_speed(slower)}")
+        clock.set_text(_clock(course.time, moment, slower))
         yield _image(figure)
     plt.close(figure)
 
 
-def _digits(time: np.ndarray) -> int:
-    """Decimals that tell two moments apart."""
-    return max(1, int(np.ceil(-np.log10(np.diff(time).mean()))))
-
-
-def _speed(slower: float) -> str:
-    if slower >= 1:
-        return f"{slower:.2g} times slower"
-    return f"{1 / slower:.2g} times faster"
+def _clock(time: np.ndarray, moment: int, slower: float) -> str:
+    """Time of a moment, with decimals that tell it from the next, and the film's speed."""
+    digits = max(1, int(np.ceil(-np.log10(np.diff(time).mean()))))
+    speed = f"{slower:.2g} times slower" if slower >= 1 else f"{1 / slower:.2g} times faster"
+    return f"{time[moment]:.{digits}f} s, {speed}"
 
 
 def _image(figure: Figure) -> np.ndarray:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
@@ -24,6 +25,7 @@ CELL = 2  # side of an arrow's cell, in pitches, at least
 FULL = 0.25  # electrodes in an arrow's cell, of those in the fullest one, at least
 MARGIN = 0.04
 ARROW_COLOUR = COLOURS[7]
+EMPTY = "#B8B8B8"  # where there is no electrode: white and black are phases
 DISC = 0.6  # radius of an electrode that stands on no grid, in pitches
 FINEST = 320  # pixels along the longer side of a map without a grid
 NARROWEST = 0.16  # width of a map over its height, or the reverse, at least
@@ -127,7 +129,7 @@ class Tiles:
         rows, columns = self.member.shape
         picture = axes.imshow(
             self.image(phase),
-            cmap=CYCLIC,
+            cmap=colormaps[CYCLIC].with_extremes(bad=EMPTY),
             vmin=-np.pi,
             vmax=np.pi,
             interpolation="nearest",
@@ -200,7 +202,7 @@ class Arrows:
         return self.length * (self.member @ unit.T) / count[:, None]
 
     def draw(self, axes: Axes, gradient: np.ndarray, *, width: float = 0.035) -> Quiver:
-        """Add the arrows of a gradient (2, electrode) to a map; shafts are ``width`` inches wide."""
+        """Add the arrows of a gradient (2, electrode) to a map, ``width`` inches wide."""
         return axes.quiver(
             *self.place.T,
             *self.vectors(gradient).T,

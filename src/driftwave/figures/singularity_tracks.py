@@ -169,12 +169,9 @@ def _map(figure: SubFigure, axes: Axes, tracks: xr.Dataset, place: Place, sure: 
         margin = MARGIN * float((high - low).max())
         axes.set(xlim=(low[0] - margin, high[0] + margin))
         axes.set(ylim=(low[1] - margin, high[1] + margin))
-    all_of_them = tracks.sizes["event"] <= MOST
-    axes.set_title(
-        ("" if all_of_them else f"the {MOST} tracks that live longest; ")
-        + "circle:\ncounter-clockwise, square: clockwise (at its end)"
-    )
     if tracks.sizes["event"]:
+        longest_only = f" of the {MOST} that live longest" * (tracks.sizes["event"] > MOST)
+        axes.set_title(f"tracks{longest_only}; at their ends\n○ counter-clockwise, □ clockwise")
         bar = figure.colorbar(ScalarMappable(norm, SEQUENTIAL), ax=axes, shrink=0.8, aspect=25)
         bar.set_label("time (s)")
 

@@ -136,7 +136,7 @@ def _strip(axes: np.ndarray, example: Example, layout: Map) -> None:
             continue
         layout.tiles.draw(axis, course.phase[:, column])
         if course.gradient is not None:
-            layout.arrows.draw(axis, course.gradient[:, :, column], width=0.018)
+            layout.arrows.draw(axis, course.gradient[:, :, column], width=0.014)
         seconds = course.time - course.time[0]
         axis.set_title(_span(seconds[column], seconds[-1]), fontsize=7)
     layout.tiles.draw(axes[-1], one["event_phase"].values)

@@ -1,6 +1,6 @@
 """The nulls there are: what each keeps of a field, what it destroys, what it therefore asks.
 
-``zero_lag`` is the default. ``common_phase`` asks another question. The others are what much of
+``zero_lag`` is the default, and ``zero_lag_ranked`` that of spike counts. ``common_phase`` asks another question. The others are what much of
 the literature uses and are there for comparison: ``independent_phase`` and ``channel_shuffle``
 destroy the coherence between electrodes, ``grid_shift`` breaks it along a seam, and so they reject
 fields whose electrodes share signals, waves or not (100 % of noise correlated over 2 mm).
@@ -18,12 +18,23 @@ from scipy.spatial import cKDTree
 
 from driftwave.phase.electrodes import Electrodes
 
-Kind = Literal["zero_lag", "common_phase", "independent_phase", "channel_shuffle", "grid_shift"]
-NULLS: tuple[Kind, ...] = get_args(Kind)
+Kind = Literal[
+    "zero_lag",
+    "zero_lag_ranked",
+    "common_phase",
+    "independent_phase",
+    "channel_shuffle",
+    "grid_shift",
+]
+COUNTS: Kind = "zero_lag_ranked"
+# Those of any signal, the default one first.
+NULLS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind != COUNTS)
 
 QUESTIONS: dict[str, str] = {
     "zero_lag": "Does the field travel, beyond what signals shared without lags feign? (keeps "
     "every spectrum, all zero-lag coherence and the course of the power)",
+    "zero_lag_ranked": "Do counts travel, beyond what counts as sparse and shared without lags "
+    "feign? (keeps every site's counts and, nearly, its spectrum and all zero-lag coherence)",
     "common_phase": "Do waves come in bursts? (keeps the whole cross-spectrum, lags included: no "
     "power for steady waves)",
     "independent_phase": "Do electrodes have anything in common? (legacy: keeps the spectra only, "

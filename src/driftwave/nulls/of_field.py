@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from driftwave.nulls.counts import ranked_source
 from driftwave.nulls.cross_spectrum import zero_lag_factors
 from driftwave.nulls.filter_shape import FilterShape
 from driftwave.nulls.kinds import Kind, Randomised
@@ -95,6 +96,8 @@ def source_of(frames: Frames, kind: Kind, chunk: float, seed: int) -> Source:
     stretch = max(1, round(chunk * reader.detection_rate))
     power = frames.fluxes.power
     gaps = reader.detection_gaps
+    if kind == "zero_lag_ranked":
+        return ranked_source(frames, np.where(gaps, np.float32(0), np.float32(1)), stretch)
     if kind != "zero_lag":
 
         def read(start: int, stop: int) -> np.ndarray:

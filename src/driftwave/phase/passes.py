@@ -55,6 +55,8 @@ class Frames:
         What detection sees.
     reader : FieldReader
         Of the sites, from what was kept.
+    whole : FieldReader
+        Of all electrodes, from the recording.
     """
 
     dense: dict[str, np.ndarray]
@@ -64,6 +66,7 @@ class Frames:
     spectrum: CrossSpectrum
     sites: Sites
     reader: FieldReader
+    whole: FieldReader
 
 
 @dataclass(frozen=True)
@@ -210,6 +213,7 @@ def read_frames(
         spectrum,
         seen,
         read,
+        reader,
     )
     return frames, measure
 

@@ -21,7 +21,9 @@ SEGMENT = 10.0
 BANDWIDTH = 1.0
 MOST_SEGMENTS = 12
 COHERENCE = 0.6
-FEWEST_FREQUENCIES = 4
+# A rhythm fills the tapers' bandwidth, three frequencies: a slope needs more, over a wider range.
+FEWEST_FREQUENCIES = 6
+SHARE_OF_BAND = 1 / 3
 FEWEST = 4
 HUBER = 1.345
 HANN = 2.0
@@ -145,7 +147,7 @@ def pair_delays(spectra: np.ndarray, frequency: np.ndarray) -> tuple[np.ndarray,
     delay : ndarray (electrode, electrode)
         s; positive where the row lags the column.
     weight : ndarray (electrode, electrode)
-        Zero where fewer than four frequencies are coherent.
+        Zero where fewer than six frequencies, or a third of them, are coherent.
     """
     cross = spectra @ spectra.conj().swapaxes(1, 2)
     power = np.einsum("fnn->fn", cross).real
@@ -163,7 +165,8 @@ def pair_delays(spectra: np.ndarray, frequency: np.ndarray) -> tuple[np.ndarray,
         flat = unit * np.exp(1j * omega * delay)
         rest = np.angle(flat * flat.sum(axis=0).conj())
         delay -= (deviation * weight * rest).sum(axis=0) / np.maximum(spread, 1e-12)
-    used = (weight > 0).sum(axis=0) >= FEWEST_FREQUENCIES
+    fewest = max(min(FEWEST_FREQUENCIES, len(frequency)), SHARE_OF_BAND * len(frequency))
+    used = (weight > 0).sum(axis=0) >= fewest
     np.fill_diagonal(used, False)
     return delay, np.where(used, spread, 0.0)
 

@@ -82,7 +82,8 @@ def noise_of(
     """Noise of a recording: of what lies between its events, else of all of it.
 
     Of strong waves the whole recording's cross-spectrum holds more than of noise, at frequencies
-    far from their own too, as they begin and end. None if it does and the rest is too short.
+    far from their own too, as they begin and end. None if it does and the rest is too short, and
+    where events leave nothing between them.
 
     Parameters
     ----------
@@ -100,22 +101,26 @@ def noise_of(
     pieces = sorted(ends.reshape(-1, 2).tolist(), key=lambda ends: ends[0] - ends[1])
     quiet = CrossSpectrum.of(np.zeros((len(reader.electrodes), 0), np.complex64), length)
     longest = round(LONGEST * reader.rate)
+    power = []
     for start, stop in pieces[:PIECES]:
-        stop = min(stop, start + longest)
-        if stop - start >= length:
-            quiet += CrossSpectrum.of(reader.signal(start, stop), length)
+        signal = reader.signal(start, min(stop, start + longest))
+        power.append(float((np.abs(signal) ** 2).sum(axis=0).mean()))
+        quiet += CrossSpectrum.of(signal, length)
     bins = (reader.band[1] - reader.band[0] - 2 * APART) * SEGMENT
     if quiet.segments * bins >= ENOUGH * len(reader.electrodes):
         return ZeroLagNoise(quiet.mean, quiet.segments, reader.rate, reader.band)
-    if quiet.segments and _level(whole, rate) > LOUDER * _level(quiet, reader.rate):
+    if not power or _power(whole) > LOUDER * np.median(power):
         return None
     return ZeroLagNoise(whole.mean, whole.segments, rate, reader.band)
 
 
-def _level(spectrum: CrossSpectrum, rate: float) -> float:
-    """Mean power density over frequencies, arbitrary units."""
-    trace = np.trace(spectrum.mean.real, axis1=1, axis2=2)
-    return float(trace.sum()) / len(trace) ** 2 / rate
+def _power(spectrum: CrossSpectrum) -> float:
+    """Sum of the electrodes' mean squares, by Parseval; Hann's window has a mean square of 3/8."""
+    return (
+        float(np.trace(spectrum.mean.real, axis1=1, axis2=2).sum())
+        / 0.375
+        / len(spectrum.total) ** 2
+    )
 
 
 def without_waves(cross_spectrum: np.ndarray) -> np.ndarray:

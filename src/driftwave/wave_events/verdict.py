@@ -204,7 +204,8 @@ def classify(
     prediction after taking from both what the kept electrodes tell of the noise. The errors' von
     Mises log-likelihood, at the concentration they have, decides: a family is preferred to a
     plainer one if it gains 4 nats over all electrodes left out and leaves at most 95 % of the
-    error. Families with more parameters have no advantage. ``none`` is chosen where even the best
+    error. Families with more parameters have no advantage. What turns about a centre that
+    electrodes do not surround is not considered. ``none`` is chosen where even the best
     log-likelihood is within 8 nats of that of uniform phases.
     """
     prepared = prepared_for(patterns, noise)
@@ -223,7 +224,8 @@ def classify(
     )
     score = dict(zip(names, held.prediction, strict=True))
     gained = dict(zip(names, held.likelihood, strict=True))
-    chosen = _choose(score, gained)
+    seen = [name for name in names if _turns_inside(name, fits[name], patterns)]
+    chosen = _choose({name: score[name] for name in seen}, gained)
     at = names.index(chosen)
     deviations = np.sqrt(2 * CHANCE) / max(float(held.deviations[at]), 1e-12)
     chance = float(np.clip(held.prediction[at] * deviations, 0, 1))
@@ -256,6 +258,19 @@ def classify(
         {c: fits[f].pattern[0] for c, f in of_class.items() if f is not None},
         -1 if chosen.endswith("_cw") else 1,
     )
+
+
+def _turns_inside(name: str, fitted: Fitted, patterns: Patterns) -> bool:
+    """Whether electrodes surround the centre of what turns; True of all that does not turn.
+
+    Beside the layout no closed loop can tell a rotation from a plane wave that bends.
+    """
+    if not name.startswith(("rotating", "spiral")):
+        return True
+    edge = 2 * patterns.closest
+    low, high = patterns.position.min(axis=0) + edge, patterns.position.max(axis=0) - edge
+    centre = fitted.parameters[:2]
+    return bool(((centre >= low) & (centre <= high)).all())
 
 
 def _best(name: str, likelihood: dict[str, float]) -> str | None:
