@@ -77,7 +77,7 @@ def test_lifetimes_stand_beside_those_of_a_surrogate() -> None:
     np.testing.assert_allclose(null, np.array([3, 3, 2, 1, 0]) / 9)
 
 
-@pytest.mark.parametrize("count", [0, 1, 600])
+@pytest.mark.parametrize("count", [0, 1, 250])
 def test_any_number_of_tracks_is_drawn(count: int) -> None:
     tracks = found([3] * count, [1] * count, [0.01] * count)
     figure = singularity_tracks.draw(None, {"detectors": tracks})

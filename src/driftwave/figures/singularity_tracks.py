@@ -114,8 +114,8 @@ def _bounds(tracks: xr.Dataset) -> Place:
 
 def _draw_array(figure: SubFigure, tracks: xr.Dataset, place: Place, name: str) -> None:
     sure = tracks["q"].values <= LEVEL if "q" in tracks else np.zeros(0, bool)
-    above, below = figure.subfigures(2, 1, height_ratios=[0.07, 1])
-    left, right = below.subfigures(1, 2, width_ratios=[1, 1.15])
+    above, below = np.ravel(figure.subfigures(2, 1, height_ratios=[0.07, 1]))
+    left, right = np.ravel(below.subfigures(1, 2, width_ratios=[1, 1.15]))
     _map(left, left.subplots(), tracks, place, sure)
     axes = right.subplots(2, 1, height_ratios=[1, 1.5])
     _raster(axes[0], tracks, place, sure)
@@ -150,8 +150,10 @@ def _map(figure: SubFigure, axes: Axes, tracks: xr.Dataset, place: Place, sure: 
         axes.add_collection(LineCollection(lines, colors=colours, linewidths=width))
         for charge, marker in ((1, "o"), (-1, "s")):
             at = np.flatnonzero(np.sign(charges) == charge)
+            x, y = np.array(ends)[at].reshape(-1, 2).T
             axes.scatter(
-                *np.array(ends)[at].reshape(-1, 2).T,
+                x,
+                y,
                 c=colours[at],
                 marker=marker,
                 s=18 if bold else 5,

@@ -176,8 +176,14 @@ def nulls(axes: Axes, waves: xr.Dataset, number: int, family: str) -> None:
     if number == 0:
         axes.set_ylabel("zero-lag surrogates" if len(kinds) == 1 else "surrogates")
     if len(kinds) > 1:
-        at = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.27)}
-        axes.legend(**at, fontsize=6, handlelength=0.8, handletextpad=0.4, borderpad=0)
+        axes.legend(
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.27),
+            fontsize=6,
+            handlelength=0.8,
+            handletextpad=0.4,
+            borderpad=0,
+        )
 
 
 def _histogram(axes: Axes, values: np.ndarray, narrowest: float, kind: str, label: str) -> None:

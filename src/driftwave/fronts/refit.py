@@ -102,13 +102,19 @@ class Refit:
     def expected(self, wave: Triggers) -> np.ndarray:
         """When the plane or cone through ``wave`` passes each electrode (electrode,), s.
 
-        A cone where times deviate from it by a tenth less than from a plane.
+        A cone where times deviate from it by a tenth less than from a plane, which is looked into
+        where one of the candidates explains more than the plane.
         """
-        place, origin = self.position[wave.electrode], float(np.median(wave.time))
-        late, counts = wave.time - origin, np.ones((2, len(wave)))
+        place = self.position[wave.electrode]
+        late, counts = wave.time - wave.time.mean(), np.ones((2, len(wave)))
+        origin = float(wave.time.mean())
         directions, centre = spanned(place), place.mean(axis=0)
         plane = huber(_design((place - centre) @ directions), late, counts[:1])[0]
         passed = _design((self.position - centre) @ directions) @ plane
+        left = ((late - passed[wave.electrode]) ** 2).sum()
+        best = np.abs(self.cones.explained(late[None], counts[:1], wave.electrode)).max()
+        if best * (late @ late) <= late @ late - left:
+            return origin + passed
         cones = self.cones.fit(place, late, counts, wave.electrode, np.array([1.0, -1.0]))
         times = np.concatenate([passed[None], self.cones.at(self.position, cones)])
         off = np.abs(late - times[:, wave.electrode]).mean(axis=1)

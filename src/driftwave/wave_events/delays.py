@@ -23,7 +23,7 @@ MOST_SEGMENTS = 12
 COHERENCE = 0.6
 # A rhythm fills the tapers' bandwidth, three frequencies: a slope needs more, over a wider range.
 FEWEST_FREQUENCIES = 6
-SHARE_OF_BAND = 1 / 3
+SHARE_OF_BAND = 1 / 2
 FEWEST = 4
 HUBER = 1.345
 HANN = 2.0
@@ -147,7 +147,7 @@ def pair_delays(spectra: np.ndarray, frequency: np.ndarray) -> tuple[np.ndarray,
     delay : ndarray (electrode, electrode)
         s; positive where the row lags the column.
     weight : ndarray (electrode, electrode)
-        Zero where fewer than six frequencies, or a third of them, are coherent.
+        Zero where fewer than six frequencies, or half of them, are coherent.
     """
     cross = spectra @ spectra.conj().swapaxes(1, 2)
     power = np.einsum("fnn->fn", cross).real
