@@ -64,7 +64,8 @@ def write_fields(folder: Path, minutes: float, short: float, rate: float, seed: 
         },
         attrs={"sampling_rate": rate},
     )
-    tree = {"/": xr.Dataset(attrs={"session": "cost"}), "field": field}
+    attrs = {"session": "cost", "source_file": "simulated", "source_sha256": "", "layout": "array"}
+    tree = {"/": xr.Dataset(attrs=attrs | {"schema_version": 1}), "field": field}
     write_tree(xr.DataTree.from_dict(tree), folder / "long.zarr")
 
 

@@ -114,8 +114,8 @@ def _bounds(tracks: xr.Dataset) -> Place:
 
 def _draw_array(figure: SubFigure, tracks: xr.Dataset, place: Place, name: str) -> None:
     sure = tracks["q"].values <= LEVEL if "q" in tracks else np.zeros(0, bool)
-    above, below = np.ravel(figure.subfigures(2, 1, height_ratios=[0.07, 1]))
-    left, right = np.ravel(below.subfigures(1, 2, width_ratios=[1, 1.15]))
+    above, below = figure.subfigures(2, 1, height_ratios=[0.07, 1], squeeze=False).flat
+    left, right = below.subfigures(1, 2, width_ratios=[1, 1.15], squeeze=False).flat
     _map(left, left.subplots(), tracks, place, sure)
     axes = right.subplots(2, 1, height_ratios=[1, 1.5])
     _raster(axes[0], tracks, place, sure)

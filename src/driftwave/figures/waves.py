@@ -74,7 +74,7 @@ def _heights(waves: xr.Dataset) -> list[float]:
 
 
 def _draw_events(figure: SubFigure, waves: xr.Dataset, array: str) -> None:
-    above, below = np.ravel(figure.subfigures(2, 1, height_ratios=_heights(waves)))
+    above, below = figure.subfigures(2, 1, height_ratios=_heights(waves), squeeze=False).flat
     heights = _upper(waves)
     grid = above.add_gridspec(len(heights), 1, height_ratios=heights)
     trace = above.add_subplot(grid[0])

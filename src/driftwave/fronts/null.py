@@ -97,8 +97,8 @@ class ZeroLag:
             block = np.nan_to_num(traces.block(start, min(start + step, traces.frames)))
             course.append((np.abs(block) ** 2).mean(axis=0))
         factors, power = zero_lag_columns(traces), np.concatenate(course)
-        pieces = list(stretches(factors, np.ones(min(len(power), 4 * step)), step, rng))
-        plain = [(np.abs(piece) ** 2).mean(axis=0) for piece in pieces]
+        pieces = stretches(factors, np.ones(len(power)), step, rng)
+        plain = [np.concatenate([(np.abs(piece) ** 2).mean(axis=0) for piece in pieces])]
         window = max(1, round(2 * period * traces.rate))
         return cls(factors, matched_course(power, plain, window), traces.rate, detection)
 

@@ -10,16 +10,20 @@ surrogates, Theiler et al. 1992, for many signals), which are then filtered as t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import fft, signal
 
+from driftwave.compute import generator
 from driftwave.nulls.cross_spectrum import zero_lag_factors
 from driftwave.phase.filters import analytic_response
 from driftwave.phase.passes import Frames, segment
 
 TOGETHER = 16
+STEPS, PILOTS = 2, 4
+STEEPEST = 3.0
+SMALLEST = 1e-3
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Counts:
         reader, whole = frames.reader, frames.whole
         electrodes = whole.electrodes if whole.reference is None else whole.reference.source
         block = whole.lfp[:].values[:, electrodes.index].T.astype(np.float32)
-        seen = np.isfinite(block).all(axis=0)
+        seen = np.asarray(np.isfinite(block).all(axis=0))
         block[:, ~seen] = 0
         if whole.reference is not None:
             block = whole.reference(block)
@@ -73,7 +77,10 @@ class Counts:
         return found
 
     def spectrum(self, length: int) -> np.ndarray:
-        """Real part of the cross-spectrum (frequency, site, site) from Hann segments (bins)."""
+        """Real part of the cross-spectrum (frequency, site, site) from Hann segments (bins).
+
+        Times the sum of squares of the window and the number of segments.
+        """
         window = signal.windows.hann(length, sym=False).astype(np.float32)
         sites = len(self.value)
         total = np.zeros((length // 2 + 1, sites, sites))
@@ -83,7 +90,7 @@ class Counts:
                 part = fft.rfft(centred[:, start : start + length] * window).T
                 for half in (part.real, part.imag):
                     total += half[:, :, None] * half[:, None, :]
-        # The slowest frequency is that of the means, which were taken out.
+        # Frequency 0 is that of the means, which were taken out.
         total[0] = total[1]
         return total
 
@@ -119,6 +126,12 @@ class Ranked:
             yield self.counts.analytic(counts) * self.gain[start : start + count]
             start += count
 
+    def whole(self, rng: np.random.Generator) -> np.ndarray:
+        """One surrogate's counts (site, bin)."""
+        step = self.stretch * self.counts.every
+        edges = range(0, self.counts.value.shape[1], step)
+        return np.concatenate([self.moved(one, one + step, rng) for one in edges], axis=1)
+
     def moved(self, first: int, last: int, rng: np.random.Generator) -> np.ndarray:
         """The counts (site, bin) of a stretch of bins, each site's in another order."""
         value = self.counts.value[:, first:last].copy()
@@ -146,8 +159,50 @@ def gaussian(factors: np.ndarray, count: int, rng: np.random.Generator) -> np.nd
     return fft.irfft(spectrum, n=length, axis=-1)[:, :count]
 
 
-def ranked_source(frames: Frames, gain: np.ndarray, stretch: int) -> Ranked:
-    """Surrogates of a recording's counts."""
+def ranked_source(frames: Frames, gain: np.ndarray, stretch: int, seed: int) -> Ranked:
+    """Surrogates of a recording's counts.
+
+    Ranks of sparse counts follow the Gaussian field only loosely, so that its coherence and the
+    contrast of its spectrum are raised until the surrogates' are the recording's.
+    """
     counts = Counts.of(frames)
     length = max(4, round(segment(frames.reader) * counts.rate))
-    return Ranked(counts, zero_lag_factors(counts.spectrum(length)), gain, stretch)
+    target = counts.spectrum(length)
+    wanted = target
+    source = Ranked(counts, zero_lag_factors(target), gain, stretch)
+    for step in range(STEPS):
+        found = np.zeros_like(target)
+        for number in range(PILOTS):
+            rng = generator(seed, "ranked pilot", str(step), str(number))
+            found += replace(counts, value=source.whole(rng)).spectrum(length) / PILOTS
+        wanted = corrected(wanted, found, target)
+        source = replace(source, factors=zero_lag_factors(wanted))
+    return source
+
+
+def corrected(given: np.ndarray, found: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """What to give to the Gaussian field so that what is found is nearer to the target.
+
+    Each real part of a cross-spectrum (frequency, site, site). Power is corrected by the ratio of
+    traces per frequency, coherence by one factor per frequency, the slope of the regression of the
+    target's coherences on those found.
+    """
+    power = np.trace(target, axis1=1, axis2=2) / np.trace(found, axis1=1, axis2=2)
+    one, other = coherence(found), coherence(target)
+    slope = (one * other).sum(axis=(1, 2)) / np.maximum((one**2).sum(axis=(1, 2)), 1e-12)
+    slope = np.clip(slope, 1 / STEEPEST, STEEPEST)
+    level = np.sqrt(np.einsum("fnn->fn", given) * np.clip(power, 1 / STEEPEST, STEEPEST)[:, None])
+    raised = coherence(given) * slope[:, None, None] + np.eye(given.shape[-1])
+    value, vector = np.linalg.eigh(raised)
+    raised = (vector * np.maximum(value, SMALLEST)[:, None]) @ vector.swapaxes(1, 2)
+    # Back to ones on the diagonal, from which raising negative eigenvalues led away.
+    size = np.sqrt(np.einsum("fnn->fn", raised))
+    raised /= size[:, :, None] * size[:, None, :]
+    return raised * level[:, :, None] * level[:, None, :]
+
+
+def coherence(cross_spectrum: np.ndarray) -> np.ndarray:
+    """Coherences (frequency, site, site) without the ones on the diagonal."""
+    level = np.sqrt(np.maximum(np.einsum("fnn->fn", cross_spectrum), np.finfo(float).tiny))
+    found = cross_spectrum / (level[:, :, None] * level[:, None, :])
+    return found * (1 - np.eye(found.shape[-1]))

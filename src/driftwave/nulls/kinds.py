@@ -1,6 +1,7 @@
 """The nulls there are: what each keeps of a field, what it destroys, what it therefore asks.
 
-``zero_lag`` is the default, and ``zero_lag_ranked`` that of spike counts. ``common_phase`` asks another question. The others are what much of
+``zero_lag`` is the default, ``zero_lag_ranked`` that of spike counts. ``common_phase`` asks another
+question. The others are what much of
 the literature uses and are there for comparison: ``independent_phase`` and ``channel_shuffle``
 destroy the coherence between electrodes, ``grid_shift`` breaks it along a seam, and so they reject
 fields whose electrodes share signals, waves or not (100 % of noise correlated over 2 mm).

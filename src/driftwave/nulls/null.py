@@ -58,7 +58,7 @@ class ZeroLag:
         return stretches(self.factors, self.gain, self.stretch, rng, self.shape)
 
 
-def total_powers(source: ZeroLag, seed: int, count: int) -> list[np.ndarray]:
+def total_powers(source: Source, seed: int, count: int) -> list[np.ndarray]:
     """Total power (frame,) of a few surrogates."""
 
     def power(number: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 from driftwave.nulls.counts import ranked_source
 from driftwave.nulls.cross_spectrum import zero_lag_factors
 from driftwave.nulls.filter_shape import FilterShape
-from driftwave.nulls.kinds import Kind, Randomised
+from driftwave.nulls.kinds import COUNTS, Kind, Randomised
 from driftwave.nulls.null import Draw, Null, Source, ZeroLag, total_powers
 from driftwave.nulls.surrogates import matched_course
 from driftwave.phase.directionality import Directionality
@@ -96,8 +96,11 @@ def source_of(frames: Frames, kind: Kind, chunk: float, seed: int) -> Source:
     stretch = max(1, round(chunk * reader.detection_rate))
     power = frames.fluxes.power
     gaps = reader.detection_gaps
-    if kind == "zero_lag_ranked":
-        return ranked_source(frames, np.where(gaps, np.float32(0), np.float32(1)), stretch)
+    if kind == COUNTS:
+        flat = ranked_source(frames, np.where(gaps, np.float32(0), np.float32(1)), stretch, seed)
+        smooth = course_frames(reader.band, reader.detection_rate)
+        course = matched_course(power, total_powers(flat, seed, PILOTS), smooth)
+        return replace(flat, gain=(course * flat.gain).astype(np.float32))
     if kind != "zero_lag":
 
         def read(start: int, stop: int) -> np.ndarray:
