@@ -31,6 +31,10 @@ COUNTS: Kind = "zero_lag_ranked"
 # Those of any signal, the default one first.
 NULLS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind != COUNTS)
 
+LABELS: dict[str, str] = {
+    "zero_lag": "zero-lag cross-spectrum surrogates",
+    "zero_lag_ranked": "zero-lag surrogates with each site's own counts",
+}
 QUESTIONS: dict[str, str] = {
     "zero_lag": "Does the field travel, beyond what signals shared without lags feign? (keeps "
     "every spectrum, all zero-lag coherence and the course of the power)",

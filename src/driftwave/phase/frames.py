@@ -242,7 +242,8 @@ def open_field(
     every = max(1, int(rate / wanted + 1e-6))
     # One-sided spectra up to the band's edge fit into twice the edge without aliasing.
     stride = max(1, int(rate / every / (2 * band[1]) + 1e-6))
-    lfp = dataset["lfp"].transpose("time", "electrode")
+    # What the signal is and how spikes were binned stays known.
+    lfp = dataset["lfp"].transpose("time", "electrode").assign_attrs(dataset.attrs)
     electrodes, missing, dropped = _present(dataset, lfp, electrodes, session, max_missing)
     reader = FieldReader(
         lfp, electrodes, band, rate, every, stride, session, missing, tuple(dropped)

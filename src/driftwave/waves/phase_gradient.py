@@ -21,7 +21,7 @@ from driftwave.latent_waves.decoded_sources import gives_field, of_lattice, of_o
 from driftwave.latent_waves.lattice import analyse_lattice, on_lattice
 from driftwave.latent_waves.loadings import analyse_loadings
 from driftwave.latent_waves.ring_pulses import analyse_rings, on_rings
-from driftwave.nulls.kinds import QUESTIONS, Kind
+from driftwave.nulls.kinds import COUNTS, LABELS, QUESTIONS, Kind
 from driftwave.nulls.null import Null
 from driftwave.nulls.of_field import field_nulls, recording_windows
 from driftwave.nulls.statistics import multiscale, recording_means
@@ -117,9 +117,10 @@ class Params(BaseModel):
         "cycles where these are longer (below 5 Hz).",
     )
     surrogates: int = Field(99, ge=19, description="Number of surrogates of each null.")
-    null: Literal["zero_lag"] = Field(
-        "zero_lag",
-        description="Null that thresholds and p come from: zero-lag cross-spectrum surrogates.",
+    null: Literal["auto", "zero_lag", "zero_lag_ranked"] = Field(
+        "auto",
+        description="Null that thresholds and p come from: zero_lag, Gaussian surrogates without "
+        "lags; zero_lag_ranked, which are as sparse as counts; auto takes that for spikes.",
     )
     further_nulls: tuple[
         Literal["common_phase", "independent_phase", "channel_shuffle", "grid_shift"], ...
@@ -283,13 +284,18 @@ def _delay_plane(
 
 
 def _attrs(reader: FieldReader, frames: Frames, params: Params) -> dict[str, Any]:
-    sites = frames.sites.electrodes
+    sites, null = frames.sites.electrodes, _null_kind(reader, params)
+    facts = reader.lfp.attrs
+    binned = {name: facts[name] for name in ("bin_width", "sites") if name in facts}
+    if binned and params.site is not None:
+        binned["site"] = params.site
     return {
+        **binned,
         "source": "field",
         "detector": "phase_gradient",
         "speed_kind": "phase",
         "session": reader.session,
-        "signal": str(reader.lfp.attrs.get("signal", "field")),
+        "signal": str(facts.get("signal", "field")),
         "band": list(params.band),
         "phase": params.phase,
         "reference": params.reference,
@@ -300,8 +306,9 @@ def _attrs(reader: FieldReader, frames: Frames, params: Params) -> dict[str, Any
         "detection_wavelength": float(2 * sites.spacing.max()),
         "electrodes_dropped": list(reader.dropped),
         "gap_share": float(reader.gaps.mean()),
-        "null": "zero-lag cross-spectrum surrogates",
-        "null_question": QUESTIONS[params.null],
+        "null": LABELS[null],
+        "null_question": QUESTIONS[null],
+        "smoothing": list(params.smoothing),
         "further_nulls": list(params.further_nulls),
         "surrogates": params.surrogates,
         "level": params.level,
@@ -317,7 +324,10 @@ def _null(
     seed: int,
 ) -> list[Null]:
     """Nulls of the recording, the default one first."""
-    kinds: tuple[Kind, ...] = (params.null, *dict.fromkeys(params.further_nulls))
+    kinds: tuple[Kind, ...] = (
+        _null_kind(frames.reader, params),
+        *dict.fromkeys(params.further_nulls),
+    )
     return field_nulls(
         frames,
         measure,
@@ -329,6 +339,12 @@ def _null(
         chunk=params.chunk,
         seed=seed,
     )
+
+
+def _null_kind(reader: FieldReader, params: Params) -> Kind:
+    if params.null != "auto":
+        return params.null
+    return COUNTS if reader.lfp.attrs.get("signal") == "spikes" else "zero_lag"
 
 
 def _finder(reader: FieldReader, window: int, params: Params) -> SpanFinder:
