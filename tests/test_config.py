@@ -46,7 +46,7 @@ def test_groups_follow_from_the_layout() -> None:
         ({"trials": {"window": [0.5, 0.5]}}, "window must stop after it starts"),
         ({"trials": None}, "spikes need either trials or windows"),
         ({"windows": {"length": 1.0}}, "give either trials or windows, not both"),
-        ({"spikes": None}, "a layout needs spikes or field"),
+        ({"spikes": None}, "a layout needs spikes, field or imaging"),
         ({"split": {"fractions": [0.5, 0.1, 0.1]}}, "fractions must be positive and sum to 1"),
         ({"split": {"fractions": [1.0, 0.0, 0.0]}}, "fractions must be positive and sum to 1"),
         ({"bin_width": 0}, "bin_width: found 0, expected input should be greater than 0"),

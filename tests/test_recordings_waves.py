@@ -15,6 +15,7 @@ from driftwave.ingest.nwb import open_nwb, read_recording
 from driftwave.phase.signal import wave_signal
 from driftwave.recording import open_recording
 from driftwave.store import open_dataset, write_tree
+from driftwave.waves.phase_gradient import Params, analyse
 
 pytestmark = pytest.mark.recording
 LAYOUTS = Path(__file__).resolve().parents[1] / "config" / "layouts"
@@ -66,7 +67,7 @@ def test_group_velocity_differs_from_phase_velocity(seizure):
     [("retinal_waves", "spikes", (3600, 1240)), ("suite2p_calcium", "imaging", (2000, 219))],
 )
 def test_waves_run_on_spikes_and_on_imaging(recordings, tmp_path, name, signal, shape):
-    """What they run on and where it is; the zero-lag null does not hold for sparse counts."""
+    """What they run on and where it is, and what the main analysis says of it."""
     with open_nwb(recordings / f"{name}.nwb") as file:
         write_tree(
             read_recording(file, load_layout(name, LAYOUTS), session=name), tmp_path / "r.zarr"
@@ -86,3 +87,17 @@ def test_waves_run_on_spikes_and_on_imaging(recordings, tmp_path, name, signal, 
         assert found["good"].values.sum() == 19  # of 20 cells, one has no positive baseline
         assert np.ptp(found["x"].values) == pytest.approx(1.21, abs=0.01)
         assert "turned" in found.attrs
+    suited = load_layout(name, LAYOUTS).waves
+    own = {key: suited[key] for key in Params.model_fields if key in suited}
+    params = Params(**own, surrogates=39, bootstrap=20, fields=("phase",))
+    result = analyse(recording, None, params, seed=0)
+    assert result.attrs["signal"] == signal
+    # Single events are not told from the null: a retinal wave is one packet.
+    assert not (result["q"].values <= 0.05).any()
+    if signal == "spikes":
+        assert result.attrs["null"] == "zero-lag surrogates with each site's own counts"
+        assert float(result["p_recording_any"]) == 1 / 40
+        beyond = result["observed_mean"] - result["null_mean"].max("surrogate")
+        assert (beyond > 0).all()
+    else:
+        assert result["observed_mean"][0] < result["null_mean"][:, 0].quantile(0.95)

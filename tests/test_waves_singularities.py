@@ -172,14 +172,14 @@ def recording(waves=True, seed=0, side=8, seconds=12.0, pitch=PITCH):
 
 def test_the_detector_finds_a_vortex_with_its_lifetime():
     found = singularities.analyse(recording(), None, singularities.Params(surrogates=19), seed=0)
-    best = found.isel(event=int(found["lifetime"].argmax()))
+    best = found.isel(event=int(found["lifetime"].values.argmax()))
     assert str(best["class"].values) == "rotating_cw"
     assert float(best["charge"]) == -1
     assert float(best["start"]) == pytest.approx(4, abs=0.2)
     assert float(best["stop"]) == pytest.approx(7, abs=0.2)
     assert float(best["p"]) <= 0.05
     assert np.hypot(best["centre_x"] - 1.5, best["centre_y"] - 1.5) < PITCH / 2
-    inside = found["track"].values == int(found["lifetime"].argmax())
+    inside = found["track"].values == int(found["lifetime"].values.argmax())
     assert found["track_time"].values[inside].min() == pytest.approx(float(best["start"]))
     assert (found["track_charge"].values[inside] == -1).all()
     assert (np.diff(found["track"].values) >= 0).all()
@@ -205,7 +205,7 @@ def test_a_probe_is_refused():
 def test_a_large_array_runs_in_bounded_memory():
     params = singularities.Params(surrogates=9, band=(8.0, 16.0), phase="narrowband", largest=4.0)
     found = singularities.analyse(recording(side=64, seconds=9.0), None, params, seed=0)
-    best = found.isel(event=int(found["lifetime"].argmax()))
+    best = found.isel(event=int(found["lifetime"].values.argmax()))
     assert float(best["charge"]) == -1
     assert float(best["lifetime"]) == pytest.approx(3, abs=0.4)
     assert float(best["p_familywise"]) <= 0.1

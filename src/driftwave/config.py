@@ -139,7 +139,9 @@ class Session(Strict):
 
 def _explain(error: ValidationError, file: str | Path, prefix: str = "") -> InputError:
     """One sentence for the first of pydantic's complaints, with a count of the others."""
-    first, *others = error.errors()
+    # Defaults that follow from a field that is wrong are no problems of their own.
+    told = [one for one in error.errors() if one["type"] != "default_factory_not_called"]
+    first, *others = told
     key = ".".join([prefix, *map(str, first["loc"])]).strip(".") or "top level"
     more = f" ({len(others)} more problems follow in this file)" if others else ""
     found = first.get("input")

@@ -16,11 +16,14 @@ import numpy as np
 from scipy import fft, signal
 
 from driftwave.compute import generator
+from driftwave.errors import InputError
 from driftwave.nulls.cross_spectrum import zero_lag_factors
 from driftwave.phase.filters import analytic_response
 from driftwave.phase.passes import Frames, segment
 
 TOGETHER = 16
+# Counts read at once.
+BLOCK = 4_000_000
 STEPS, PILOTS = 2, 4
 STEEPEST = 3.0
 SMALLEST = 1e-3
@@ -28,7 +31,7 @@ SMALLEST = 1e-3
 
 @dataclass(frozen=True)
 class Counts:
-    """Counts of sites, and how they are filtered.
+    """Counts of sites in bins as long as frames, and how they are filtered.
 
     Attributes
     ----------
@@ -55,13 +58,22 @@ class Counts:
         """Of the sites that detection sees."""
         reader, whole = frames.reader, frames.whole
         electrodes = whole.electrodes if whole.reference is None else whole.reference.source
-        block = whole.lfp[:].values[:, electrodes.index].T.astype(np.float32)
-        seen = np.asarray(np.isfinite(block).all(axis=0))
-        block[:, ~seen] = 0
-        if whole.reference is not None:
-            block = whole.reference(block)
-        every = reader.every * reader.stride
-        return cls(frames.sites.mean(block), seen, reader.band, reader.sampling_rate, every)
+        value = np.zeros((len(frames.sites.electrodes), reader.frames), np.float32)
+        seen = np.zeros(reader.frames, bool)
+        step = max(1, BLOCK // (reader.every * len(electrodes)))
+        for start in range(0, reader.frames, step):
+            rows = whole.lfp[start * reader.every : (start + step) * reader.every].values
+            rows = rows[:, electrodes.index].astype(np.float32)
+            # A frame that the recording ends in was not observed as a whole.
+            lacking = -len(rows) % reader.every
+            rows = np.pad(rows, ((0, lacking), (0, 0)), constant_values=np.nan)
+            block = rows.reshape(-1, reader.every, rows.shape[1]).sum(axis=1).T
+            here = slice(start, start + block.shape[1])
+            seen[here] = np.isfinite(block).all(axis=0)
+            block[:, ~seen[here]] = 0
+            block = block if whole.reference is None else whole.reference(block)
+            value[:, here] = frames.sites.mean(block)
+        return cls(value, seen, reader.band, reader.rate, reader.stride)
 
     def analytic(self, counts: np.ndarray) -> np.ndarray:
         """Detection frames, complex64 (site, frame), of the analytic signal of counts."""
@@ -164,10 +176,23 @@ def ranked_source(frames: Frames, gain: np.ndarray, stretch: int, seed: int) -> 
 
     Ranks of sparse counts follow the Gaussian field only loosely, so that its coherence and the
     contrast of its spectrum are raised until the surrogates' are the recording's.
+
+    Raises
+    ------
+    InputError
+        Gaps leave no whole segment for the cross-spectrum.
     """
     counts = Counts.of(frames)
     length = max(4, round(segment(frames.reader) * counts.rate))
     target = counts.spectrum(length)
+    if not target.any():
+        raise InputError(
+            file=frames.reader.session,
+            field="spikes",
+            found=f"no stretch of {length / counts.rate:.4g} s observed without a gap",
+            expected="one, for the cross-spectrum behind surrogates",
+            fix="Raise the lower edge of `band`, or leave waves out for this session",
+        )
     wanted = target
     source = Ranked(counts, zero_lag_factors(target), gain, stretch)
     for step in range(STEPS):

@@ -228,14 +228,15 @@ def open_field(
             expected=f"at least 2.5 times the upper edge of the band, {band[1]:g} Hz",
             fix="Lower `band` in the waves parameters, or raise `field.rate` in the layout",
         )
-    shortest = max(2.0, 3 / band[0])
+    # The longest segment of the null's cross-spectrum, or what the filter needs.
+    shortest = max(2.0 * stretch_of(band), 3 / band[0])
     length = dataset.sizes["time"] / rate
     if length < shortest:
         raise InputError(
             file=session,
             field="field/lfp",
             found=f"{length:.2f} s",
-            expected=f"at least {shortest:.1f} s, which a filter from {band[0]:g} Hz needs",
+            expected=f"at least {shortest:.1f} s, which a band from {band[0]:g} Hz needs",
             fix="Use a longer stretch of the recording, or raise the lower edge of `band`",
         )
     wanted = frame_rate or 6 * band[1]

@@ -8,6 +8,7 @@ import numpy as np
 
 from driftwave.nulls.cross_spectrum import CrossSpectrum
 from driftwave.phase.frames import FieldReader
+from driftwave.phase.timescale import stretch_of
 
 # Further from a wave than this (Hz) the recording's cross-spectrum holds noise only.
 APART = 4.0
@@ -57,16 +58,18 @@ class ZeroLagNoise:
         changes little with frequency, while the wave's own cross-spectrum would make it look like
         noise. None if the band is too narrow for that.
         """
-        cell = round(frequency / GRID)
+        grid = GRID / stretch_of(self.band)
+        cell = round(frequency / grid)
         if cell not in self.known:
-            self.known[cell] = self._at(cell * GRID)
+            self.known[cell] = self._at(cell * grid)
         return self.known[cell]
 
     def _at(self, frequency: float) -> np.ndarray | None:
         bins = np.arange(len(self.spectrum)) * self.rate / len(self.spectrum)
         inside = (bins >= self.band[0]) & (bins <= self.band[1])
         trace = np.trace(self.spectrum.real, axis1=1, axis2=2)
-        used = np.flatnonzero(inside & (np.abs(bins - frequency) > APART) & (trace > 0))
+        apart = APART / stretch_of(self.band)
+        used = np.flatnonzero(inside & (np.abs(bins - frequency) > apart) & (trace > 0))
         electrodes = self.spectrum.shape[-1]
         # Each complex coefficient gives two real samples, each second segment is independent.
         samples = self.segments * len(used)
@@ -92,21 +95,22 @@ def noise_of(
     whole : CrossSpectrum
         Of the whole recording at ``rate`` frames per second.
     """
-    length = round(SEGMENT * reader.rate)
-    edge = round(EDGE * reader.rate)
+    longer = stretch_of(reader.band)
+    length = max(2, round(SEGMENT * longer * reader.rate))
+    edge = round(EDGE * longer * reader.rate)
     busy = reader.gaps.copy()
     for start, stop in events:
         busy[max(0, start - edge) : stop + edge] = True
     ends = np.flatnonzero(np.diff(np.concatenate([[True], busy, [True]]).astype(np.int8)))
     pieces = sorted(ends.reshape(-1, 2).tolist(), key=lambda ends: ends[0] - ends[1])
     quiet = CrossSpectrum.of(np.zeros((len(reader.electrodes), 0), np.complex64), length)
-    longest = round(LONGEST * reader.rate)
+    longest = round(LONGEST * longer * reader.rate)
     power = []
     for start, stop in pieces[:PIECES]:
         signal = reader.signal(start, min(stop, start + longest))
         power.append(float((np.abs(signal) ** 2).sum(axis=0).mean()))
         quiet += CrossSpectrum.of(signal, length)
-    bins = (reader.band[1] - reader.band[0] - 2 * APART) * SEGMENT
+    bins = ((reader.band[1] - reader.band[0]) * longer - 2 * APART) * SEGMENT
     if quiet.segments * bins >= ENOUGH * len(reader.electrodes):
         return ZeroLagNoise(quiet.mean, quiet.segments, reader.rate, reader.band)
     if not power or _power(whole) > LOUDER * np.median(power):

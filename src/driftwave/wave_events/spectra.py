@@ -7,6 +7,7 @@ from scipy import fft
 from scipy.signal.windows import tukey
 
 from driftwave.phase.directionality import Directionality
+from driftwave.phase.timescale import stretch_of
 
 WINDOW_CYCLES = 8
 MANY_WINDOWS = 24
@@ -28,6 +29,9 @@ def peak_frequencies(
     The plain power spectrum would follow 1/f noise to the band's lower edge; zero-lag noise has no
     flux on average.
     """
+    # On a clock on which slow bands run at 5 Hz, where the windows' second is five cycles.
+    faster = stretch_of(band)
+    rate, band = rate * faster, (band[0] * faster, band[1] * faster)
     count = signal.shape[1]
     window = min(count, round(rate))
     starts = np.arange(0, count - window + 1, max(1, window // 2))
@@ -39,7 +43,7 @@ def peak_frequencies(
     for start in starts:
         spectrum = fft.fft(signal[:, start : start + window] * taper, n=size, axis=1)[:, inside]
         total += measure(spectrum).flux
-    return _peaks(np.abs(total).max(axis=0), frequency[inside])
+    return [one / faster for one in _peaks(np.abs(total).max(axis=0), frequency[inside])]
 
 
 def _peaks(power: np.ndarray, frequency: np.ndarray) -> list[float]:

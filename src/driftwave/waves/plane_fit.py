@@ -136,6 +136,10 @@ def analyse(
 ) -> xr.Dataset:
     """Fit a plane to the phases of every frame and gather those that keep a direction.
 
+    In noise that electrodes share nothing of, ``p_familywise`` is liberal: at most .05 in 13 of 87
+    recordings of 20 s (64 electrodes, 19 surrogates); in noise shared over 2 mm in 0 of 30. ``q``
+    held: at most .05 in 2 of 55 and 0 of 30.
+
     Parameters
     ----------
     recording : DataTree
