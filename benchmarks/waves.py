@@ -1,17 +1,19 @@
 """CPU seconds and peak memory of each step of the waves stage, and of peers where installed.
 
     python benchmarks/waves.py [--minutes 10] [--surrogates 20] [--large]
+    python benchmarks/waves.py --peers PYTHON [--minutes 10] [--repeats 1]
 
 96 channels at 1 kHz, 1/f noise with a plane wave for 2 s of every 6 s. Each step runs in a process
 of its own, so that its peak memory (MB, beyond that of the imports and the input) is its own.
 ``--large`` adds a minute of 4,096 electrodes at 250 Hz and of an imaging movie of 100 x 100 pixels
-at 30 Hz, whose signals are made block by block as they are read.
+at 30 Hz, whose signals are made block by block as they are read. ``--peers`` prints other steps,
+each beside the peers that take it: PYTHON is the interpreter of an environment with the extra
+``bench`` (their dependencies do not suit driftwave's).
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import multiprocessing
 import resource
 import tempfile
@@ -182,17 +184,17 @@ def ours_movie() -> None:
     analyse(tree, None, Params(band=(0.5, 8), surrogates=FEWEST, delay_band=None), seed=0)
 
 
-def elephant_filter(path: Path) -> None:
-    """elephant's Butterworth filter and Hilbert transform of the whole recording."""
-    import neo
-    import quantities as pq
-    from elephant.signal_processing import butter, hilbert
+def print_peers(peers: str, minutes: float, repeats: int) -> None:
+    """Each step beside the peers that take it, in the same run (experiment ``wave_cost``)."""
+    from driftwave.experiments.wave_cost import Params, run
 
-    from driftwave.store import open_tree
-
-    lfp = open_tree(path)["field"]["lfp"].values.astype(float)
-    whole = neo.AnalogSignal(lfp, units="uV", sampling_rate=RATE * pq.Hz)
-    hilbert(butter(whole, BAND[0] * pq.Hz, BAND[1] * pq.Hz, order=4))
+    found = run(Params(minutes=minutes, peers=peers, repeats=repeats), seed=0)
+    print(f"{'step':24s} {'who':24s} {'CPU s':>8s} {'ms/frame':>9s} {'MB':>6s} {'ratio':>8s}")
+    for number in range(found.sizes["run"]):
+        row = found.isel(run=number)
+        names = f"{row['step'].item():24s} {row['peer'].item() or row['who'].item():24s}"
+        values = (float(row[name]) for name in ("cpu", "cpu_frame", "memory", "ratio"))
+        print(names + " {:8.2f} {:9.4f} {:6.0f} {:8.2f}".format(*values), row["failure"].item())
 
 
 def _measured(job: Callable, arguments: tuple, pipe) -> None:
@@ -224,7 +226,12 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--surrogates", type=int, default=20)
     parser.add_argument("--large", action="store_true")
+    parser.add_argument("--peers", help="interpreter of an environment with the extra `bench`")
+    parser.add_argument("--repeats", type=int, default=1, help="runs of each step beside peers")
     options = parser.parse_args()
+    if options.peers:
+        print_peers(options.peers, options.minutes, options.repeats)
+        return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "recording.zarr"
         # In a process of its own: a child starts with the peak memory of its parent.
@@ -254,8 +261,6 @@ def main() -> None:
         if options.large:
             jobs.append(("ours: 4,096 electrodes x 1 min x 250 Hz", ours_electrodes, ()))
             jobs.append(("ours: 100 x 100 pixels x 1 min x 30 Hz", ours_movie, ()))
-        if importlib.util.find_spec("elephant"):
-            jobs.append(("elephant: band-pass, Hilbert", elephant_filter, (path,)))
         print(f"96 channels x {options.minutes:g} min x {RATE:g} Hz")
         print(f"{'step':48s} {'CPU s':>8s} {'wall s':>8s} {'MB':>8s}")
         for name, job, arguments in jobs:
