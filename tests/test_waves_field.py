@@ -159,7 +159,7 @@ def test_same_seed_same_result_and_store_is_whole(recording, tmp_path):
 
 def test_figures_are_drawn_with_and_without_events(recording, result, tmp_path):
     drawn = waves.draw(recording, {"waves": result})
-    assert len(drawn.axes) == 7
+    assert len(drawn.axes) == 8
     strips = wave_field.draw(recording, {"waves": result})
     assert len(strips.axes) == 4 * 7 + 1
     empty = result.isel(event=slice(0, 0)).drop_dims("true_wave")

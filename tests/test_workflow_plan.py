@@ -229,7 +229,8 @@ plan = checked_plan(yaml.safe_load(open("config/config.yaml")))
 plan.targets()
 for job in plan.all_jobs():
     kinds = {{"fit": lambda: plan.plugin_of(job.name), "figure": lambda: job.name.split(".")[0],
-             "simulate": lambda: plan.config.simulations[job.name].simulator}}
+             "simulate": lambda: plan.config.simulations[job.name].simulator,
+             "detect": lambda: plan.detector_plugin(job.name)}}
     if job.stage in ("decode", "manifold", "waves"):
         plan.code(job.stage, plan.analysis(job.stage).plugin)
     else:

@@ -67,6 +67,17 @@ def test_spikes_alone_are_searched_only_if_the_layout_says_how(
         assert Plan.read(override).analysis_params("c", "waves") == {"band": [1, 2]}
 
 
+def test_a_layout_may_speak_to_one_analysis(
+    content: dict[str, Any],  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    suited = {"band": [1, 2], "wave_fronts": {"band": None, "reach": 4}}
+    add_session(tmp_path, ARRAY | {"waves": suited})
+    plan = checked_plan(content | {"detectors": {"wave_fronts": {}, "plane_fit": {}}})
+    assert plan.detector_params("c", "wave_fronts") == {"band": None, "reach": 4}
+    assert plan.detector_params("c", "plane_fit") == {"band": [1, 2]}
+
+
 def test_spikes_beside_a_field_are_held_against_its_waves(
     content: dict[str, Any],  # noqa: F811
     tmp_path: Path,

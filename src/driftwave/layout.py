@@ -331,7 +331,8 @@ class Layout(Strict):
     waves: dict[str, Any] | None = Field(
         None,
         description="Parameters of wave analyses that suit this recording, e.g. {band: [0.05, "
-        "0.5]}; each analysis takes those it has, and the configuration overrides them. A "
+        "0.5]}; each analysis takes those it has, then those under its own name, and the "
+        "configuration overrides them. A "
         "recording of spikes alone is searched for waves only if this is given.",
     )
     truth: TruthLayout | None = None

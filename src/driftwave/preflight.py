@@ -210,7 +210,9 @@ def _session(plan: Plan, session: str, made: Iterable[str]) -> Iterator[Driftwav
     known = registry.plugins("waves")
     fields = [registry.parameter_names(known[p].module) for p in plugins if p in known]
     for parameter in layout.waves or {}:
-        if all(names is not None and parameter not in names for names in fields):
+        if parameter not in known and all(
+            names is not None and parameter not in names for names in fields
+        ):
             yield InputError(
                 file=plan.layout_path(session),
                 field=f"waves.{parameter}",

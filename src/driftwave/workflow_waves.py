@@ -33,7 +33,10 @@ class WavePlan(FitPlan):
         known = registry.plugins("waves")
         names = registry.parameter_names(known[plugin].module) if plugin in known else None
         suited = self.layout(session).waves or {}
-        return {k: v for k, v in suited.items() if names is None or k in names} | dict(configured)
+        own = suited.get(plugin) if plugin in known else None
+        shared = {k: v for k, v in suited.items() if k not in known}
+        shared = {k: v for k, v in shared.items() if names is None or k in names}
+        return {**shared, **(own or {}), **configured}
 
     def recorded_waves(self, session: str) -> str:
         """Path of the main analysis of the recording's waves."""
