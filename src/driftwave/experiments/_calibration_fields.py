@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
+from driftwave.experiments._recordings import field_recording
 from driftwave.ingest.simulate._noise import root, spatial_covariance
 
 RATE = 250.0  # Hz
@@ -96,7 +97,7 @@ def field(condition: Condition, duration: float, rng: np.random.Generator) -> xr
         samples += condition.snr * np.sqrt(2) * _wave(condition.wave, position, time, rng)
     if condition.reference:
         samples -= samples.mean(axis=0)
-    return _recording(LEVEL * samples, position)
+    return field_recording((LEVEL * samples).T, position, RATE, "wave calibration")
 
 
 def _noise(
@@ -166,19 +167,3 @@ def _wave(
     along = np.outer(position[:, 0], np.cos(angle)) + np.outer(position[:, 1], np.sin(angle))
     inside = np.ones(len(time)) if wave == "steady" else time % PERIOD < BURST
     return inside * np.cos(turns - k * along)
-
-
-def _recording(samples: np.ndarray, position: np.ndarray) -> xr.DataTree:
-    group = xr.Dataset(
-        {"lfp": (("time", "electrode"), samples.T.astype(np.float32), {"units": "microvolt"})},
-        coords={
-            "time": ("time", np.arange(samples.shape[1]) / RATE, {"units": "s"}),
-            "electrode": np.arange(len(position)),
-            "x": ("electrode", position[:, 0], {"units": "mm"}),
-            "y": ("electrode", position[:, 1], {"units": "mm"}),
-            "good": ("electrode", np.ones(len(position), bool)),
-        },
-        attrs={"sampling_rate": RATE},
-    )
-    tree = xr.Dataset(attrs={"session": "wave calibration"})
-    return xr.DataTree.from_dict({"/": tree, "field": group})

@@ -20,6 +20,7 @@ import xarray as xr
 
 from driftwave import __version__
 from driftwave.compute import generator
+from driftwave.experiments._recordings import field_recording
 from driftwave.phase.frames import FieldReader, open_field
 from driftwave.recording import open_recording
 from driftwave.store import write_tree
@@ -53,20 +54,9 @@ def write_fields(folder: Path, minutes: float, short: float, rate: float, seed: 
     np.save(folder / "long.npy", lfp)
     np.save(folder / "short.npy", lfp[: round(60 * short * rate)])
     corner = np.isin(row, (0, SIDE - 1)) & np.isin(column, (0, SIDE - 1))
-    field = xr.Dataset(
-        {"lfp": (("time", "electrode"), lfp, {"units": "microvolt"})},
-        coords={
-            "time": ("time", clock, {"units": "s"}),
-            "electrode": np.arange(SIDE**2),
-            "x": ("electrode", PITCH * column, {"units": "mm"}),
-            "y": ("electrode", PITCH * row, {"units": "mm"}),
-            "good": ("electrode", ~corner),
-        },
-        attrs={"sampling_rate": rate},
-    )
-    attrs = {"session": "cost", "source_file": "simulated", "source_sha256": "", "layout": "array"}
-    tree = {"/": xr.Dataset(attrs=attrs | {"schema_version": 1}), "field": field}
-    write_tree(xr.DataTree.from_dict(tree), folder / "long.zarr")
+    position = PITCH * np.stack([column, row], axis=1)
+    tree = field_recording(lfp, position, rate, "cost", good=~corner)
+    write_tree(tree, folder / "long.zarr")
 
 
 def _reader(recording: xr.DataTree) -> FieldReader:
@@ -185,18 +175,7 @@ def _warm(job: Callable, step: str) -> None:
     rng = np.random.default_rng(0)
     lfp = rng.standard_normal((4000, 16)).astype(np.float32)
     row, column = np.divmod(np.arange(16), 4)
-    field = xr.Dataset(
-        {"lfp": (("time", "electrode"), lfp, {"units": "microvolt"})},
-        coords={
-            "time": ("time", np.arange(4000) / 250.0, {"units": "s"}),
-            "electrode": np.arange(16),
-            "x": ("electrode", PITCH * column, {"units": "mm"}),
-            "y": ("electrode", PITCH * row, {"units": "mm"}),
-            "good": ("electrode", np.ones(16, bool)),
-        },
-        attrs={"sampling_rate": 250.0},
-    )
-    few = xr.DataTree.from_dict({"/": xr.Dataset(attrs={"session": "warm"}), "field": field})
+    few = field_recording(lfp, PITCH * np.stack([column, row], axis=1), 250.0, "warm")
     found = job(few)
     if step in PREPARED and found is not None:
         found()

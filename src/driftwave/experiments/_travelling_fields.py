@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from scipy.signal import lfilter
 
+from driftwave.experiments._recordings import field_recording
 from driftwave.ingest.simulate._noise import (
     noise_blocks,
     power_law_filter,
@@ -96,7 +97,9 @@ def planted(
     if condition.kind != "noise":
         signal = _signal(condition, position, samples, direction, length, shared, rng)
         field += condition.snr * signal / in_band(signal)
-    return _recording(LEVEL * field, position), direction if condition.kind == "wave" else np.nan
+    return field_recording(
+        LEVEL * field, position, RATE, "travelling calibration"
+    ), direction if condition.kind == "wave" else np.nan
 
 
 def in_band(signal: np.ndarray) -> float:
@@ -158,19 +161,3 @@ def _bursts(
         field[start:stop] = np.outer(course, maps @ rng.normal(size=len(maps)))
         start = stop + round(rng.exponential(1) * RATE)
     return field
-
-
-def _recording(lfp: np.ndarray, position: np.ndarray) -> xr.DataTree:
-    field = xr.Dataset(
-        {"lfp": (("time", "electrode"), lfp.astype(np.float32), {"units": "microvolt"})},
-        coords={
-            "time": ("time", np.arange(len(lfp)) / RATE, {"units": "s"}),
-            "electrode": np.arange(len(position)),
-            "x": ("electrode", position[:, 0], {"units": "mm"}),
-            "y": ("electrode", position[:, 1], {"units": "mm"}),
-            "good": ("electrode", np.ones(len(position), bool)),
-        },
-        attrs={"sampling_rate": RATE},
-    )
-    root_group = xr.Dataset(attrs={"session": "travelling calibration"})
-    return xr.DataTree.from_dict({"/": root_group, "field": field})

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from driftwave.experiments._recordings import field_recording
 from driftwave.ingest.simulate._noise import (
     noise_blocks,
     power_law_filter,
@@ -134,7 +135,7 @@ def planted(snr: float, each: int, rng: np.random.Generator) -> tuple[xr.DataTre
                 int(truth["charge"]),
             )
         )
-    return _recording(LEVEL * field, position), events
+    return field_recording(LEVEL * field, position, RATE, "wave accuracy"), events
 
 
 def in_band(signal: np.ndarray) -> float:
@@ -143,19 +144,3 @@ def in_band(signal: np.ndarray) -> float:
     frequency = np.fft.rfftfreq(len(signal), 1 / RATE)
     spectrum[(frequency < BAND[0]) | (frequency > BAND[1])] = 0
     return float(np.fft.irfft(spectrum, n=len(signal), axis=0).std())
-
-
-def _recording(lfp: np.ndarray, position: np.ndarray) -> xr.DataTree:
-    field = xr.Dataset(
-        {"lfp": (("time", "electrode"), lfp.astype(np.float32), {"units": "microvolt"})},
-        coords={
-            "time": ("time", np.arange(len(lfp)) / RATE, {"units": "s"}),
-            "electrode": np.arange(len(position)),
-            "x": ("electrode", position[:, 0], {"units": "mm"}),
-            "y": ("electrode", position[:, 1], {"units": "mm"}),
-            "good": ("electrode", np.ones(len(position), bool)),
-        },
-        attrs={"sampling_rate": RATE},
-    )
-    root_group = xr.Dataset(attrs={"session": "wave accuracy"})
-    return xr.DataTree.from_dict({"/": root_group, "field": field})

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
+
+from driftwave.phase.band import Band
 
 
 class DetectorParams(BaseModel):
@@ -15,7 +17,7 @@ class DetectorParams(BaseModel):
     signal: Literal["auto", "field", "imaging", "spikes"] = Field(
         "auto", description="Signal of the recording that waves are looked for in."
     )
-    band: tuple[float, float] = Field((5.0, 40.0), description="Pass band, Hz.")
+    band: Band = Field((5.0, 40.0), description="Pass band, Hz.")
     phase: Literal["generalized", "narrowband"] = Field(
         "generalized",
         description="generalized for a wide band; narrowband, plain analytic phase, for a narrow "
@@ -23,13 +25,6 @@ class DetectorParams(BaseModel):
     )
     chunk: float = Field(60.0, gt=0, description="Length of a stretch handled at once, s.")
     surrogates: int = Field(39, ge=9, description="Number of zero-lag surrogates.")
-
-    @field_validator("band")
-    @classmethod
-    def _ordered(cls, band: tuple[float, float]) -> tuple[float, float]:
-        if not 0 < band[0] < band[1]:
-            raise ValueError("a band must be two positive frequencies, the lower one first")
-        return band
 
     @property
     def middle(self) -> float:

@@ -8,7 +8,7 @@ import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from driftwave.compute import generator
 from driftwave.flow.events import events_of
@@ -23,6 +23,7 @@ from driftwave.flow.frames import (
 )
 from driftwave.flow.horn_schunck import horn_schunck
 from driftwave.flow.null import FlowNull, Rules, draw_null
+from driftwave.phase.band import Band
 from driftwave.phase.frames import FieldReader, open_field
 from driftwave.phase.signal import Signal, wave_signal
 from driftwave.wave_events.arrays import per_array
@@ -45,7 +46,7 @@ class Params(BaseModel):
     signal: Signal = Field(
         "auto", description="What the flow is of: field, imaging, spikes, or the first there is."
     )
-    band: tuple[float, float] = Field((5.0, 40.0), description="Pass band, Hz.")
+    band: Band = Field((5.0, 40.0), description="Pass band, Hz.")
     phase: Literal["generalized", "narrowband"] = Field(
         "generalized",
         description="generalized for a wide band; narrowband, plain analytic phase, for a narrow "
@@ -102,13 +103,6 @@ class Params(BaseModel):
     keep_flow: bool = Field(
         False, description="Whether the flow of every frame and electrode is kept."
     )
-
-    @field_validator("band")
-    @classmethod
-    def _ordered(cls, band: tuple[float, float]) -> tuple[float, float]:
-        if not 0 < band[0] < band[1]:
-            raise ValueError("a band must be two positive frequencies, the lower one first")
-        return band
 
 
 def analyse(

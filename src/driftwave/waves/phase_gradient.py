@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from driftwave.compute import generator
 from driftwave.errors import InputError
@@ -25,6 +25,7 @@ from driftwave.nulls.kinds import COUNTS, LABELS, QUESTIONS, Kind
 from driftwave.nulls.null import Null
 from driftwave.nulls.of_field import field_nulls, recording_windows
 from driftwave.nulls.statistics import multiscale, recording_means
+from driftwave.phase.band import Band
 from driftwave.phase.directionality import FAMILIES, Directionality
 from driftwave.phase.frames import FieldReader, open_field
 from driftwave.phase.passes import Frames, read_frames
@@ -55,7 +56,7 @@ class Params(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    band: tuple[float, float] = Field((5.0, 40.0), description="Pass band, Hz.")
+    band: Band = Field((5.0, 40.0), description="Pass band, Hz.")
     phase: Literal["generalized", "narrowband"] = Field(
         "generalized",
         description="generalized for a wide band; narrowband, plain analytic phase, for a narrow "
@@ -153,7 +154,7 @@ class Params(BaseModel):
         ("phase", "gradient", "divergence", "curl", "charge"),
         description="Fields kept at every electrode and frame, on disk until they are stored.",
     )
-    delay_band: tuple[float, float] | None = Field(
+    delay_band: Band | None = Field(
         DELAY_BAND,
         description="Band (Hz) of the plane fitted to delays over the recording; null for none. "
         "The default one is left out where the sampling rate is too low for it.",
@@ -161,13 +162,6 @@ class Params(BaseModel):
     oscillator_width: float = Field(
         2.0, gt=0, description="Half-width (Hz) of the band about an oscillator that is tested."
     )
-
-    @field_validator("band", "delay_band")
-    @classmethod
-    def _ordered(cls, band: tuple[float, float] | None) -> tuple[float, float] | None:
-        if band is not None and not 0 < band[0] < band[1]:
-            raise ValueError("a band must be two positive frequencies, the lower one first")
-        return band
 
 
 def analyse(

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from driftwave.compute import generator
 from driftwave.frame_fits.circular_correlation import adjusted, circular_circular
@@ -16,6 +16,7 @@ from driftwave.frame_fits.circular_plane import PlaneFitter, plane_fitter
 from driftwave.frame_fits.event_null import event_p
 from driftwave.frame_fits.plane_events import LONGEST_GAP, EventFinder, estimate, steady_resultant
 from driftwave.frame_fits.stream import NULL, Measures, Piece, Plan, observe, plan, surrogates
+from driftwave.phase.band import Band
 from driftwave.phase.electrodes import Electrodes
 from driftwave.phase.frames import ALIASED, open_field
 from driftwave.phase.gradient import frequency
@@ -48,7 +49,7 @@ class Params(BaseModel):
     signal: Literal["auto", "field", "imaging", "spikes"] = Field(
         "auto", description="Signal of the recording that waves are looked for in."
     )
-    band: tuple[float, float] = Field((5.0, 40.0), description="Pass band, Hz.")
+    band: Band = Field((5.0, 40.0), description="Pass band, Hz.")
     phase: Literal["generalized", "narrowband"] = Field(
         "generalized",
         description="generalized for a wide band; narrowband, plain analytic phase, for a narrow "
@@ -82,13 +83,6 @@ class Params(BaseModel):
         30.0, gt=1, description="Longest event, s; a longer one is cut into equal parts."
     )
     bootstrap: int = Field(200, ge=20, description="Resamples of cycles for confidence intervals.")
-
-    @field_validator("band")
-    @classmethod
-    def _ordered(cls, band: tuple[float, float]) -> tuple[float, float]:
-        if not 0 < band[0] < band[1]:
-            raise ValueError("a band must be two positive frequencies, the lower one first")
-        return band
 
 
 @dataclass(frozen=True)

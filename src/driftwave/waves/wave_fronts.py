@@ -8,7 +8,7 @@ from typing import Literal
 import dask
 import numpy as np
 import xarray as xr
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from driftwave.compute import generator
 from driftwave.errors import InputError
@@ -27,6 +27,7 @@ from driftwave.fronts.sources import (
     triggers_of,
 )
 from driftwave.fronts.triggers import Triggers, joined
+from driftwave.phase.band import Band
 from driftwave.phase.electrodes import good_electrodes
 from driftwave.phase.frames import open_field
 from driftwave.phase.signal import wave_signal
@@ -48,7 +49,7 @@ class Params(BaseModel):
     signal: Literal["auto", "field", "imaging", "spikes"] = Field(
         "auto", description="What triggers are looked for in."
     )
-    band: tuple[float, float] | Literal["auto"] | None = Field(
+    band: Band | Literal["auto"] | None = Field(
         "auto",
         description="Pass band, Hz; null for none; auto for 5 to 40 Hz in fields, none elsewhere.",
     )
@@ -120,13 +121,6 @@ class Params(BaseModel):
     level: float = Field(
         0.05, gt=0, lt=1, description="False discovery rate at which a wave is significant."
     )
-
-    @field_validator("band")
-    @classmethod
-    def _ordered(cls, band: tuple[float, float] | str | None) -> tuple[float, float] | str | None:
-        if isinstance(band, tuple) and not 0 < band[0] < band[1]:
-            raise ValueError("a band must be two positive frequencies, the lower one first")
-        return band
 
 
 def analyse(

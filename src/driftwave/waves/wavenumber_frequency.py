@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import xarray as xr
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from driftwave.compute import generator
 from driftwave.nulls.surrogates import benjamini_hochberg
+from driftwave.phase.band import Band
 from driftwave.phase.frames import FieldReader, open_field
 from driftwave.phase.signal import Signal, wave_signal
 from driftwave.wave_events.arrays import per_array
@@ -69,7 +70,7 @@ class Params(BaseModel):
         "auto",
         description="What the spectrum is of: field, imaging, spikes, or the first there is.",
     )
-    band: tuple[float, float] = Field((5.0, 40.0), description="Frequencies, Hz.")
+    band: Band = Field((5.0, 40.0), description="Frequencies, Hz.")
     segment: float = Field(
         2.0,
         gt=0,
@@ -82,13 +83,6 @@ class Params(BaseModel):
     bootstrap: int = Field(
         500, ge=20, description="Resamples of blocks of segments for confidence intervals."
     )
-
-    @field_validator("band")
-    @classmethod
-    def _ordered(cls, band: tuple[float, float]) -> tuple[float, float]:
-        if not 0 < band[0] < band[1]:
-            raise ValueError("a band must be two positive frequencies, the lower one first")
-        return band
 
 
 def analyse(
