@@ -1,6 +1,7 @@
 """Steps of driftwave's wave analyses, each run alone in a process of its own.
 
     python _cost_ours.py STEP field.zarr
+    python _cost_ours.py write FOLDER MINUTES SHORT RATE SEED
 
 Prints JSON as the peers' script does: CPU and wall seconds of the step, reading included, the
 memory (MB) it adds to imports, and how many samples of the field it went through.
@@ -182,4 +183,8 @@ def _warm(job: Callable, step: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    if sys.argv[1] == "write":
+        minutes, short, rate = map(float, sys.argv[3:6])
+        write_fields(Path(sys.argv[2]), minutes, short, rate, int(sys.argv[6]))
+    else:
+        main(sys.argv[1], sys.argv[2])

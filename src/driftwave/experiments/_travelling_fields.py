@@ -97,9 +97,8 @@ def planted(
     if condition.kind != "noise":
         signal = _signal(condition, position, samples, direction, length, shared, rng)
         field += condition.snr * signal / in_band(signal)
-    return field_recording(
-        LEVEL * field, position, RATE, "travelling calibration"
-    ), direction if condition.kind == "wave" else np.nan
+    recording = field_recording(LEVEL * field, position, RATE, "travelling calibration")
+    return recording, direction if condition.kind == "wave" else np.nan
 
 
 def in_band(signal: np.ndarray) -> float:
