@@ -76,6 +76,10 @@ def test_a_layout_may_speak_to_one_analysis(
     plan = checked_plan(content | {"detectors": {"wave_fronts": {}, "plane_fit": {}}})
     assert plan.detector_params("c", "wave_fronts") == {"band": None, "reach": 4}
     assert plan.detector_params("c", "plane_fit") == {"band": [1, 2]}
+    assert plan.detectors("c") == ["wave_fronts", "plane_fit"]
+    add_session(tmp_path, ARRAY | {"waves": {"wave_fronts": None}})
+    plan = checked_plan(content | {"detectors": {"wave_fronts": {}, "plane_fit": {}}})
+    assert plan.detectors("c") == ["plane_fit"]
 
 
 def test_spikes_beside_a_field_are_held_against_its_waves(

@@ -332,7 +332,7 @@ class Layout(Strict):
         None,
         description="Parameters of wave analyses that suit this recording, e.g. {band: [0.05, "
         "0.5]}; each analysis takes those it has, then those under its own name, and the "
-        "configuration overrides them. A "
+        "configuration overrides them. A detector named with null does not run. A "
         "recording of spikes alone is searched for waves only if this is given.",
     )
     truth: TruthLayout | None = None

@@ -132,21 +132,37 @@ def layout_paths() -> dict[str, Path]:
 
 
 @cache
-def parameter_names(module: str) -> frozenset[str] | None:
+def parameter_names(module: str, name: str = "Params") -> frozenset[str] | None:
     """Names of a plug-in's parameters, read from its source; None if they cannot be told.
 
-    Only a ``Params`` class that derives from nothing but pydantic's BaseModel tells all its fields.
+    They can where its ``Params``, and all that this derives from, lead to pydantic's BaseModel by
+    classes of the same module or imported by name.
     """
-    spec = importlib.util.find_spec(module)
-    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+    source = _source_of(module)
+    if source is None:
         return None
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    tree = ast.parse(source.read_text(encoding="utf-8"))
+    places = {
+        alias.asname or alias.name: (node.module, alias.name)
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+    }
+    places |= {
+        node.name: (module, node.name) for node in tree.body if isinstance(node, ast.ClassDef)
+    }
     for node in tree.body:
-        if isinstance(node, ast.ClassDef) and node.name == "Params":
-            if [ast.unparse(base).split(".")[-1] for base in node.bases] != ["BaseModel"]:
+        if not (isinstance(node, ast.ClassDef) and node.name == name):
+            continue
+        names = {n.target.id for n in node.body if _is_field(n)}  # type: ignore[attr-defined]
+        for base in map(ast.unparse, node.bases):
+            if base.split(".")[-1] == "BaseModel":
+                continue
+            known = parameter_names(*places[base]) if base in places else None
+            if known is None:
                 return None
-            names = [n.target.id for n in node.body if _is_field(n)]  # type: ignore[attr-defined]
-            return frozenset(names)
+            names |= known
+        return frozenset(names)
     return None
 
 

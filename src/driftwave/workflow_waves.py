@@ -44,7 +44,12 @@ class WavePlan(FitPlan):
 
     def detectors(self, session: str) -> list[str]:
         """Names of the detectors that run on the session's recording."""
-        return list(self.config.detectors) if self.waves_recorded(session) else []
+        if not self.waves_recorded(session):
+            return []
+        suited = self.layout(session).waves or {}
+        return [
+            n for n in self.config.detectors if suited.get(self.detector_plugin(n), {}) is not None
+        ]
 
     def detector_plugin(self, name: str) -> str:
         """Plug-in of a configured detector."""

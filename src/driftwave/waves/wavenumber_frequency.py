@@ -11,6 +11,7 @@ from driftwave.nulls.surrogates import benjamini_hochberg
 from driftwave.phase.band import Band
 from driftwave.phase.frames import FieldReader, open_field
 from driftwave.phase.signal import Signal, wave_signal
+from driftwave.phase.timescale import stretch_of
 from driftwave.wave_events.arrays import per_array
 from driftwave.wavenumber.cross_spectra import CrossSpectra, Places, cross_spectra, places_of
 from driftwave.wavenumber.standing import StandingWave, standing_waves
@@ -60,6 +61,8 @@ UNITS = {
     "q": "1",
 }
 
+SEGMENT = 2.0  # s
+
 
 class Params(BaseModel):
     """Parameters of the wavenumber-frequency spectrum."""
@@ -71,10 +74,11 @@ class Params(BaseModel):
         description="What the spectrum is of: field, imaging, spikes, or the first there is.",
     )
     band: Band = Field((5.0, 40.0), description="Frequencies, Hz.")
-    segment: float = Field(
-        2.0,
+    segment: float | None = Field(
+        None,
         gt=0,
-        description="Length of a segment, s; the spectrum's bandwidth is four over this.",
+        description="Length of a segment, s; the spectrum's bandwidth is four over this. Default 2 "
+        "s, or 10 cycles of the band's geometric mean frequency where that is longer.",
     )
     surrogates: int = Field(99, ge=19, description="Number of zero-lag surrogates.")
     level: float = Field(
@@ -133,7 +137,7 @@ def _of_array(recording: xr.DataTree, dataset: xr.Dataset, params: Params, seed:
         places,
         rate=reader.sampling_rate,
         band=params.band,
-        segment=params.segment,
+        segment=params.segment or SEGMENT * stretch_of(params.band),
         session=reader.session,
     )
     limit, basis = np.pi / places.electrodes.spacing, places.electrodes.basis
