@@ -94,7 +94,9 @@ def test_every_figure_and_table_of_the_run_is_shown(
 ) -> None:
     monkeypatch.chdir(finished.folder)
     plan = Plan.read(yaml.safe_load(Path("config/config.yaml").read_text()))
-    expected = {path for path in plan.targets() if path.endswith((".png", "comparison.html"))}
+    expected = {
+        path for path in plan.targets() if path.endswith((".png", ".gif", "comparison.html"))
+    }
     assert len(expected) > 10
     drawn = {str(p) for p in Path("results").glob("*/figures/*.png")}
     assert drawn <= expected

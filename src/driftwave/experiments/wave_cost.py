@@ -25,6 +25,7 @@ from driftwave.errors import DriftwaveError
 from driftwave.experiments import _cost_ours, _cost_peers
 from driftwave.figures.style import COLOURS, NULL, STYLE
 
+TIMED = True  # results are measured times, which differ from run to run
 QUICK = {"minutes": 0.2, "short": 0.2, "repeats": 1, "steps": ("filter", "plane_fit")}
 
 
