@@ -12,21 +12,13 @@ from driftwave.flow.tracks import Track
 from driftwave.nulls.surrogates import benjamini_hochberg
 from driftwave.phase.electrodes import Electrodes
 from driftwave.wave_events.spans import Span
+from driftwave.wave_events.units import CENTRE, MOTION, RHYTHM, SPAN
 
 UNITS = {
-    "start": "s",
-    "stop": "s",
-    "direction": "degree",
-    "direction_low": "degree",
-    "direction_high": "degree",
-    "speed": "mm/s",
-    "speed_low": "mm/s",
-    "speed_high": "mm/s",
-    "wavelength": "mm",
-    "wavenumber": "rad/mm",
-    "frequency": "Hz",
-    "centre_x": "mm",
-    "centre_y": "mm",
+    **SPAN,
+    **MOTION,
+    **RHYTHM,
+    **CENTRE,
     "charge": "1",
     "extent": "mm",
     "coherence": "1",

@@ -19,6 +19,7 @@ from driftwave.flow.frames import (
 )
 from driftwave.flow.tracks import Track, tracks_of
 from driftwave.nulls.cross_spectrum import zero_lag_factors
+from driftwave.nulls.multiplicity import p_value
 from driftwave.nulls.null import ZeroLag
 from driftwave.nulls.of_field import zero_lag_source
 from driftwave.phase.frames import FieldReader
@@ -91,15 +92,11 @@ class FlowNull:
 
     def p_coherence(self, peak: float) -> float:
         """p of a coherent stretch among those of surrogates, found by the same threshold."""
-        return _p(self.coherence, peak)
+        return float(p_value(self.coherence, peak))
 
     def p_lasting(self, frames: int, *, saddle: bool) -> float:
         """p of a pattern's life among those of surrogates."""
-        return _p(self.lasting[saddle], frames)
-
-
-def _p(null: np.ndarray, observed: float) -> float:
-    return float((1 + (null >= observed).sum()) / (len(null) + 1))
+        return float(p_value(self.lasting[saddle], frames))
 
 
 def draw_null(

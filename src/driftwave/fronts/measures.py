@@ -16,21 +16,15 @@ from driftwave.fronts.slowness import Slowness, slowness
 from driftwave.fronts.triggers import Triggers
 from driftwave.nulls.multiplicity import benjamini_hochberg
 from driftwave.phase.electrodes import Electrodes
+from driftwave.wave_events.units import CENTRE, MOTION, SPAN
 
 AROUND = 1.5
 UNITS = {
-    "start": "s",
-    "stop": "s",
-    "direction": "degree",
-    "direction_low": "degree",
-    "direction_high": "degree",
-    "speed": "mm/s",
-    "speed_low": "mm/s",
-    "speed_high": "mm/s",
+    **SPAN,
+    **MOTION,
+    **CENTRE,
     "slowness_x": "s/mm",
     "slowness_y": "s/mm",
-    "centre_x": "mm",
-    "centre_y": "mm",
     "source_x": "mm",
     "source_y": "mm",
     "extent": "mm",

@@ -17,6 +17,7 @@ import xarray as xr
 
 from driftwave.compute import generator
 from driftwave.latent_waves.site_statistics import SiteFrames, Sites, join_frames
+from driftwave.nulls.multiplicity import p_value
 from driftwave.nulls.surrogates import CrossSpectrum, power_course, stretches, zero_lag_factors
 
 DIRECTIONS = 24
@@ -167,8 +168,8 @@ def field_statistics(signal: SiteSignal, *, surrogates: int, seed: int) -> xr.Da
             "null_directionality": ("field_surrogate", level, plain),
             "null_singularity_rate": ("field_surrogate", rate, {"units": "1/frame"}),
             "null_net_winding": ("field_surrogate", net, plain),
-            "p_directionality": ((), _p(level, found.directionality), plain),
-            "p_winding": ((), _p(net, found.net_winding), plain),
+            "p_directionality": ((), float(p_value(level, found.directionality)), plain),
+            "p_winding": ((), float(p_value(net, found.net_winding)), plain),
             "field_frames": ((), len(frames.power), {"units": "frame"}),
         },
         coords={
@@ -232,7 +233,3 @@ def _centres(edges: np.ndarray) -> np.ndarray:
 def _shares(values: np.ndarray, frames: SiteFrames, edges: np.ndarray) -> np.ndarray:
     total, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges, weights=frames.power)
     return total / max(float(total.sum()), np.finfo(float).tiny)
-
-
-def _p(null: np.ndarray, observed: float) -> float:
-    return float((1 + (null >= observed).sum()) / (len(null) + 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 
-def p_value(null: np.ndarray, observed: np.ndarray) -> np.ndarray:
+def p_value(null: np.ndarray, observed: np.ndarray | float) -> np.ndarray:
     """p = (1 + #{null >= observed}) / (surrogates + 1) along the first axis of ``null``."""
     return (1 + (null >= observed).sum(axis=0)) / (len(null) + 1)
 

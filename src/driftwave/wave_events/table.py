@@ -20,21 +20,13 @@ from driftwave.wave_events.events import NUMBERS, Estimate, estimate_group
 from driftwave.wave_events.noise import noise_of
 from driftwave.wave_events.patterns import CLASSES, Patterns, patterns_of
 from driftwave.wave_events.spans import Span
+from driftwave.wave_events.units import CENTRE, MOTION, RHYTHM, SPAN
 
 UNITS = {
-    "direction": "degree",
-    "direction_low": "degree",
-    "direction_high": "degree",
-    "speed": "mm/s",
-    "speed_low": "mm/s",
-    "speed_high": "mm/s",
-    "wavelength": "mm",
-    "wavenumber": "rad/mm",
-    "centre_x": "mm",
-    "centre_y": "mm",
-    "frequency": "Hz",
-    "start": "s",
-    "stop": "s",
+    **SPAN,
+    **MOTION,
+    **RHYTHM,
+    **CENTRE,
     "peak_score": "null SD",
     "extent": "mm",
     "heldout_phase_error": "degree",

@@ -23,19 +23,13 @@ from driftwave.phase.gradient import frequency
 from driftwave.phase.signal import wave_signal
 from driftwave.wave_events.arrays import per_array
 from driftwave.wave_events.spans import Span, SpanFinder
+from driftwave.wave_events.units import MOTION, RHYTHM
 
 PAPER = "Zhang et al. 2018, Neuron 98:1269"
 QUICK = {"surrogates": 9, "bootstrap": 20}
 UNITS = {
-    "direction": "degree",
-    "direction_low": "degree",
-    "direction_high": "degree",
-    "speed": "mm/s",
-    "speed_low": "mm/s",
-    "speed_high": "mm/s",
-    "wavelength": "mm",
-    "wavenumber": "rad/mm",
-    "frequency": "Hz",
+    **MOTION,
+    **RHYTHM,
     "excess": "s",
 }
 COLUMNS = (*UNITS, "resultant", "rho", "aliased")

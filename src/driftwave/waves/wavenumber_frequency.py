@@ -13,6 +13,7 @@ from driftwave.phase.frames import FieldReader, open_field
 from driftwave.phase.signal import Signal, wave_signal
 from driftwave.phase.timescale import stretch_of
 from driftwave.wave_events.arrays import per_array
+from driftwave.wave_events.units import MOTION, RHYTHM, SPAN
 from driftwave.wavenumber.cross_spectra import CrossSpectra, Places, cross_spectra, places_of
 from driftwave.wavenumber.standing import StandingWave, standing_waves
 from driftwave.wavenumber.travelling import (
@@ -39,17 +40,9 @@ SHUFFLES = 999
 # Speeds beyond exp(20) mm/s are no speeds.
 LOG_SLOWNESS = (-20.0, 20.0)
 UNITS = {
-    "start": "s",
-    "stop": "s",
-    "direction": "degree",
-    "direction_low": "degree",
-    "direction_high": "degree",
-    "speed": "mm/s",
-    "speed_low": "mm/s",
-    "speed_high": "mm/s",
-    "wavelength": "mm",
-    "wavenumber": "rad/mm",
-    "frequency": "Hz",
+    **SPAN,
+    **MOTION,
+    **RHYTHM,
     "frequency_low": "Hz",
     "frequency_high": "Hz",
     "extent": "mm",
