@@ -14,13 +14,13 @@ from sklearn.preprocessing import StandardScaler
 
 from conftest import make_recording
 from driftwave.decoding import ridge
-from driftwave.decoding.circular import angular_distance, cos_sin, median_angular_error
-from driftwave.decoding.crossval import cross_validate
-from driftwave.decoding.features import abutting_runs, features_of, history_index, smooth
-from driftwave.decoding.folds import block_folds, grouped_folds, make_plan, near
-from driftwave.decoding.null import p_value, shuffled_trials
-from driftwave.decoding.regression import Moments, Problem, Ridge, moments, r_squared
 from driftwave.errors import InputError
+from driftwave.readouts.circular import angular_distance, cos_sin, median_angular_error
+from driftwave.readouts.crossval import cross_validate
+from driftwave.readouts.features import abutting_runs, features_of, history_index, smooth
+from driftwave.readouts.folds import block_folds, grouped_folds, make_plan, near
+from driftwave.readouts.null import p_value, shuffled_trials
+from driftwave.readouts.regression import Moments, Problem, Ridge, moments, r_squared
 from driftwave.store import open_dataset, write_tree
 
 

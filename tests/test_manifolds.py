@@ -15,13 +15,13 @@ from driftwave.errors import InputError
 from driftwave.figures import decoding as decoding_figure
 from driftwave.figures import manifold as manifold_figure
 from driftwave.figures.style import save_figure
-from driftwave.manifolds import pca
-from driftwave.manifolds.conditions import Conditions, find_conditions
-from driftwave.manifolds.dimension import (
+from driftwave.geometry.conditions import Conditions, find_conditions
+from driftwave.geometry.dimension import (
     participation_ratio,
     principal_components,
     shifted_participation_ratios,
 )
+from driftwave.manifolds import pca
 from driftwave.store import open_dataset, write_tree
 
 FAST = pca.Params(shuffles=100)

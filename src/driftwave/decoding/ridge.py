@@ -8,25 +8,25 @@ import numpy as np
 import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from driftwave.decoding.crossval import Decoded, cross_validate
-from driftwave.decoding.features import features_of, trial_means
-from driftwave.decoding.jobs import (
+from driftwave.errors import InputError
+from driftwave.readouts.crossval import Decoded, cross_validate
+from driftwave.readouts.features import features_of, trial_means
+from driftwave.readouts.jobs import (
     Job,
     Scheme,
     chosen_lags,
     plan_and_labels,
     regression_jobs,
 )
-from driftwave.decoding.results import Results
-from driftwave.decoding.stimulus import classify
-from driftwave.decoding.targets import (
+from driftwave.readouts.results import Results
+from driftwave.readouts.stimulus import classify
+from driftwave.readouts.targets import (
     angle_pairs,
     behaviour_targets,
     stimulus_classes,
     stimulus_targets,
     varies,
 )
-from driftwave.errors import InputError
 from driftwave.recording import trial_mask
 
 

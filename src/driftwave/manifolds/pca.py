@@ -11,16 +11,16 @@ import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field
 
 from driftwave.compute import generator
-from driftwave.decoding.features import features_of, seen_bins
-from driftwave.decoding.null import p_value
 from driftwave.errors import InputError
-from driftwave.manifolds.conditions import Conditions, find_conditions
-from driftwave.manifolds.dimension import (
+from driftwave.geometry.conditions import Conditions, find_conditions
+from driftwave.geometry.dimension import (
     Components,
     participation_ratio,
     principal_components,
     shifted_participation_ratios,
 )
+from driftwave.readouts.features import features_of, seen_bins
+from driftwave.readouts.null import p_value
 from driftwave.recording import held_out_units, trial_mask
 
 PAPER = "Gao et al. 2017, 10.1101/214262 (participation ratio)"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import dask
 import numpy as np
 
-from driftwave.decoding.folds import Plan
+from driftwave.readouts.folds import Plan
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ import numpy as np
 import xarray as xr
 
 from driftwave.compute import generator
-from driftwave.decoding.features import abutting_runs, history_index, seen_bins
-from driftwave.decoding.folds import Plan, block_folds, grouped_folds, make_plan
-from driftwave.decoding.null import possible_shuffles, shuffled_trials
-from driftwave.decoding.regression import Problem
-from driftwave.decoding.targets import Target
 from driftwave.errors import InputError
+from driftwave.readouts.features import abutting_runs, history_index, seen_bins
+from driftwave.readouts.folds import Plan, block_folds, grouped_folds, make_plan
+from driftwave.readouts.null import possible_shuffles, shuffled_trials
+from driftwave.readouts.regression import Problem
+from driftwave.readouts.targets import Target
 from driftwave.recording import trial_mask
 
 DEFAULT_LAGS = 10

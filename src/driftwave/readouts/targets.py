@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from driftwave.decoding.circular import cos_sin
-from driftwave.decoding.features import seen_bins
+from driftwave.readouts.circular import cos_sin
+from driftwave.readouts.features import seen_bins
 
 # More distinct values than this are a continuum to regress on, not conditions to tell apart.
 MOST_CLASSES = 64

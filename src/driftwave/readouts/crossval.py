@@ -9,9 +9,9 @@ from itertools import combinations
 import dask
 import numpy as np
 
-from driftwave.decoding.circular import median_angular_error
-from driftwave.decoding.folds import Plan
-from driftwave.decoding.regression import (
+from driftwave.readouts.circular import median_angular_error
+from driftwave.readouts.folds import Plan
+from driftwave.readouts.regression import (
     Moments,
     Problem,
     Ridge,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from driftwave.decoding.features import seen_bins
+from driftwave.readouts.features import seen_bins
 from driftwave.recording import trial_mask
 
 SECTORS = 8

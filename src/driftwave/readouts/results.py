@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from driftwave.decoding.crossval import Decoded
-from driftwave.decoding.features import seen_bins
-from driftwave.decoding.jobs import Job
-from driftwave.decoding.null import p_value
-from driftwave.decoding.stimulus import Classified
-from driftwave.decoding.targets import Target, angle_pairs
+from driftwave.readouts.crossval import Decoded
+from driftwave.readouts.features import seen_bins
+from driftwave.readouts.jobs import Job
+from driftwave.readouts.null import p_value
+from driftwave.readouts.stimulus import Classified
+from driftwave.readouts.targets import Target, angle_pairs
 from driftwave.recording import trial_mask
 
 # (source, target) -> scores of the folds (fold, label) and of the test split (label,)

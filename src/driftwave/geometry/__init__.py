@@ -1,0 +1,1 @@
+"""Measures of the geometry of population activity."""

@@ -1,0 +1,1 @@
+"""What decoders of population activity share: features, targets, folds, nulls and results."""
