@@ -13,7 +13,12 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVS = ROOT / "envs"
-CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "dask": "dask-core"}
+CONDA_NAMES = {
+    "torch": "pytorch",
+    "matplotlib": "matplotlib-base",
+    "mne": "mne-base",
+    "dask": "dask-core",
+}
 RUNTIME_EXTRAS = ("workflow", "cluster")  # what the rules' environment holds beside the package's
 
 

@@ -1,0 +1,1 @@
+"""Graphs of points: neighbours, components, diffusion maps, dimension, continuity."""
