@@ -32,7 +32,7 @@ demo: $(READY)  ## Simulate, ingest, fit, analyse, draw and report (a few minute
 recordings: $(READY)  ## The same for the real recordings in DATA (default ../shared/data)
 	@$(call run_workflow,--configfile config/recordings.yaml --config data_root=$(DATA),results)
 
-paper: $(READY)  ## Tables and figures of PAPER, langevinflow (default, two hours), oscillators or waves
+paper: $(READY)  ## Tables and figures of PAPER, langevinflow (default, two hours), oscillators, waves, manifolds
 	@$(call run_workflow,--configfile config/paper/$(PAPER).yaml,results/paper/$(PAPER))
 
 test: $(READY)  ## All tests

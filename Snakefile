@@ -18,12 +18,17 @@ container: "docker-daemon:driftwave:0.1.0"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/analyses.smk"
 include: "workflow/rules/ingest.smk"
 include: "workflow/rules/latents.smk"
 include: "workflow/rules/ensembles.smk"
 include: "workflow/rules/search.smk"
 include: "workflow/rules/decoding.smk"
 include: "workflow/rules/manifolds.smk"
+include: "workflow/rules/activations.smk"
+include: "workflow/rules/encoding.smk"
+include: "workflow/rules/groups.smk"
+include: "workflow/rules/connectome.smk"
 include: "workflow/rules/waves.smk"
 include: "workflow/rules/detectors.smk"
 include: "workflow/rules/figures.smk"
@@ -40,7 +45,7 @@ rule all:
 
 
 # A paper's sessions and models are another configuration, so another workflow.
-PAPERS = ("langevinflow", "oscillators", "waves")
+PAPERS = ("langevinflow", "oscillators", "waves", "manifolds")
 
 
 for name in PAPERS:

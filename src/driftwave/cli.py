@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from driftwave import __version__
-from driftwave.command import PATH
+from driftwave.analysis_commands import COMMANDS as ANALYSIS_COMMANDS
+from driftwave.command import PATH, named_paths
 from driftwave.errors import DriftwaveError
 from driftwave.experiments._commands import COMMANDS as EXPERIMENT_COMMANDS
 from driftwave.search.commands import COMMANDS as SEARCH_COMMANDS
@@ -34,7 +35,7 @@ def cli() -> None:
     """From NWB recordings to latent dynamics, decoding, manifolds and travelling waves."""
 
 
-for _command in (*SEARCH_COMMANDS, *EXPERIMENT_COMMANDS, *WAVES_COMMANDS):
+for _command in (*SEARCH_COMMANDS, *EXPERIMENT_COMMANDS, *ANALYSIS_COMMANDS, *WAVES_COMMANDS):
     cli.add_command(_command)
 
 
@@ -81,14 +82,6 @@ def _mapping(text: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise click.BadParameter(f"--params must be a mapping, got {text!r}")
     return content
-
-
-def _pairs(pairs: tuple[str, ...]) -> dict[str, Path]:
-    """``name=path`` options as a mapping."""
-    split = [pair.partition("=") for pair in pairs]
-    if any(not name or not path for name, _, path in split):
-        raise click.BadParameter(f"expected NAME=PATH, got {pairs}")
-    return {name: Path(path) for name, _, path in split}
 
 
 @cli.command()
@@ -250,8 +243,8 @@ def compare(
     from driftwave.scores.table import write_table
     from driftwave.store import open_dataset
 
-    decoded = {name: open_dataset(path) for name, path in _pairs(decoding).items()}
-    fits = {model: str(names).split(",") for model, names in _pairs(seeds).items()}
+    decoded = {name: open_dataset(path) for name, path in named_paths(decoding).items()}
+    fits = {model: str(names).split(",") for model, names in named_paths(seeds).items()}
     write_table(compare_seeds(scores, decoded, fits), out, html=True)
 
 
@@ -286,51 +279,6 @@ def evaluate(targets: Path, predictions: Path, out: Path | None) -> None:
         write_text(out, table.to_csv(sep="\t", index=False))
 
 
-def _analysis_command(kind: str, name: str, summary: str) -> None:
-    """Register one of the analysis stages; they differ in their plug-in folder only."""
-
-    @cli.command(name=name, help=summary)
-    @click.argument("recording", type=PATH)
-    @click.option("--plugin", required=True, help="Analysis plug-in.")
-    @click.option("--latents", type=PATH, default=None, help="Latents; default the recording.")
-    @_OUT
-    @_SEED
-    @_PARAMS
-    @_THREADS
-    @_logged
-    def command(
-        recording: Path,
-        plugin: str,
-        latents: Path | None,
-        out: Path,
-        seed: int,
-        params: str,
-        threads: int,
-    ) -> None:
-        from driftwave import registry
-        from driftwave.compute import dask_threads
-        from driftwave.config import parse_params
-        from driftwave.recording import open_recording
-        from driftwave.store import open_dataset, write_tree
-
-        module = registry.load(kind, plugin)
-        chosen = parse_params(module, _mapping(params), plugin)
-        with dask_threads(threads):
-            result = module.analyse(
-                open_recording(recording),
-                open_dataset(latents) if latents else None,
-                chosen,
-                seed=seed,
-            )
-            facts = {"stage": name, "plugin": plugin, "params": chosen.model_dump(), "seed": seed}
-            write_tree(result, out, facts={**facts, "recording": str(recording)})
-
-
-_analysis_command("decoding", "decode", "Decode behaviour and stimuli from counts or latents.")
-_analysis_command("manifolds", "manifold", "Geometry of trial trajectories, with its null.")
-_analysis_command("waves", "waves", "Travelling waves in the recording or in a model's latents.")
-
-
 @cli.command()
 @click.argument("name")
 @click.option("--recording", type=PATH, default=None)
@@ -347,7 +295,9 @@ def figure(name: str, recording: Path | None, results: tuple[str, ...], out: Pat
 
     module = registry.load("figures", name)
     tree = open_recording(recording) if recording else None
-    save_figure(module.draw(tree, {k: _open_result(p) for k, p in _pairs(results).items()}), out)
+    save_figure(
+        module.draw(tree, {k: _open_result(p) for k, p in named_paths(results).items()}), out
+    )
 
 
 def _open_result(path: Path) -> Any:

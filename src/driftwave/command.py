@@ -22,6 +22,14 @@ def mapping(context: click.Context, option: click.Parameter, text: str | None) -
     return content
 
 
+def named_paths(pairs: tuple[str, ...]) -> dict[str, Path]:
+    """``NAME=PATH`` options or arguments as a mapping."""
+    split = [pair.partition("=") for pair in pairs]
+    if any(not name or not path for name, _, path in split):
+        raise click.BadParameter(f"expected NAME=PATH, got {pairs}")
+    return {name: Path(path) for name, _, path in split}
+
+
 def stage(name: str) -> Callable[[Callable[..., None]], click.Command]:
     """A command with ``--out`` and ``--log``, as every rule gives them."""
 

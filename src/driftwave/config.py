@@ -11,12 +11,19 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
+from driftwave.analysis_settings import (
+    ActivationsConfig,
+    ConnectomeConfig,
+    DecoderConfig,
+    GroupConfig,
+    NamedAnalysisConfig,
+)
 from driftwave.errors import DriftwaveError, InputError
 from driftwave.layout import Layout
 from driftwave.search.settings import SearchConfig
 from driftwave.strict import Name, Strict
 
-Stage = Literal["fit", "decode", "manifold", "waves"]
+Stage = Literal["fit", "decode", "manifold", "encode", "connectome", "waves"]
 
 
 class ModelConfig(Strict):
@@ -102,6 +109,27 @@ class Config(Strict):
         description="Further detectors of waves in recordings, whose agreement is reported.",
     )
     spike_waves: SpikeWavesConfig = SpikeWavesConfig()
+    decoders: dict[Name, DecoderConfig] = Field(
+        default_factory=dict,
+        description="Further decoders and analyses of decoding, of the recording and the models.",
+    )
+    geometry: dict[Name, NamedAnalysisConfig] = Field(
+        default_factory=dict,
+        description="Further analyses of the decoding manifold, of the recording and the models.",
+    )
+    encoding: AnalysisConfig | None = Field(
+        None, description="Analysis of the encoding manifold; null for none."
+    )
+    activations: dict[Name, ActivationsConfig] = Field(
+        default_factory=dict,
+        description="Hidden units as populations: further sources of manifold, geometry, encoding.",
+    )
+    groups: dict[Name, GroupConfig] = Field(
+        default_factory=dict, description="Sessions whose populations are aligned and compared."
+    )
+    connectome: ConnectomeConfig | None = Field(
+        None, description="Dynamic functional connectome of each session; null for none."
+    )
     search: dict[Name, SearchConfig] = Field(
         default_factory=dict, description="Model: how its parameters are searched."
     )

@@ -6,16 +6,23 @@ mistyped name or a deleted file would otherwise leave stale results unnoticed.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from driftwave import registry
 from driftwave.errors import DriftwaveError, InputError
+from driftwave.preflight_analyses import analysis_problems
+from driftwave.preflight_names import (
+    module_parameters,
+    plugin_parameters,
+    plugin_problems,
+    suggestion,
+)
 from driftwave.search.check import search_problems
 from driftwave.search.settings import SearchConfig
 from driftwave.seeds import members_of
+from driftwave.workflow_analyses import PARAMS_OF
 from driftwave.workflow_figures import FIGURES
 from driftwave.workflow_fits import RECORDING, RESERVED
 from driftwave.workflow_plan import ANALYSES, Plan
@@ -51,17 +58,17 @@ def problems(plan: Plan, file: str | Path = "config") -> Iterator[DriftwaveError
     config = plan.config
     for name, simulation in config.simulations.items():
         key = f"simulations.{name}"
-        yield from _plugin(
+        yield from plugin_problems(
             file, f"{key}.simulator", "simulators", simulation.simulator, simulation.params, key
         )
     for name, experiment in config.experiments.items():
         key = f"experiments.{name}"
         plugin = plan.experiment_plugin(name)
-        yield from _plugin(file, key, "experiments", plugin, experiment.params, key)
+        yield from plugin_problems(file, key, "experiments", plugin, experiment.params, key)
     for name, model in config.models.items():
         key = f"models.{name}"
         field = f"{key}.plugin" if model.plugin else key
-        yield from _plugin(file, field, "models", plan.plugin_of(name), model.params, key)
+        yield from plugin_problems(file, field, "models", plan.plugin_of(name), model.params, key)
         if name == RECORDING:
             yield InputError(
                 file=file,
@@ -75,17 +82,27 @@ def problems(plan: Plan, file: str | Path = "config") -> Iterator[DriftwaveError
         if name in config.models:
             searched = dict.fromkeys([*search.space, *_budget(search)])
             module, key = plan.plugin_of(name), f"search.{name}.space"
-            yield from _parameters(file, key, module, searched)
+            yield from plugin_parameters(file, key, module, searched)
     yield from search_problems(plan, file)
     for stage, (kind, key) in ANALYSES.items():
         analysis = plan.analysis(stage)
-        yield from _plugin(file, f"{key}.plugin", kind, analysis.plugin, analysis.params, key)
+        if analysis is None:
+            continue
+        yield from plugin_problems(
+            file, f"{key}.plugin", kind, analysis.plugin, analysis.params, key
+        )
     for name, detector in config.detectors.items():
         key = f"detectors.{name}"
         field = f"{key}.plugin" if detector.plugin else key
-        yield from _plugin(file, field, "waves", plan.detector_plugin(name), detector.params, key)
+        yield from plugin_problems(
+            file, field, "waves", plan.detector_plugin(name), detector.params, key
+        )
+    spike_waves = config.spike_waves.params
+    module = PARAMS_OF["spike_waves"]
+    yield from module_parameters(file, "spike_waves.params", module, "spike_waves", spike_waves)
+    yield from analysis_problems(plan, file)
     for figure in FIGURES:
-        yield from _plugin(file, "figures", "figures", figure, {}, "figures")
+        yield from plugin_problems(file, "figures", "figures", figure, {}, "figures")
     if plan.left_out and not plan.sessions:
         yield InputError(
             file=plan.config.sessions,
@@ -99,50 +116,8 @@ def problems(plan: Plan, file: str | Path = "config") -> Iterator[DriftwaveError
         yield from _session(plan, session, made)
 
 
-def _plugin(
-    file: str | Path, field: str, kind: str, name: str, params: Mapping[str, Any], key: str
-) -> Iterator[InputError]:
-    """An unknown plug-in, or parameters that it does not have."""
-    known = registry.plugins(kind)
-    if name not in known:
-        yield InputError(
-            file=file,
-            field=field,
-            found=f"{name!r}, which is no {kind} plug-in",
-            expected=f"one of {sorted(known)}",
-            fix=_suggestion(name, known),
-        )
-        return
-    if kind == "models" and known[name].observes not in ("spikes", "field"):
-        yield InputError(
-            file=known[name].module,
-            field="OBSERVES",
-            found=repr(known[name].observes),
-            expected="'spikes' or 'field'",
-            fix="Set the constant at the top of the module",
-        )
-    yield from _parameters(file, f"{key}.params", name, params, kind)
-
-
 def _budget(search: SearchConfig) -> list[str]:
     return [] if search.budget is None else [search.budget.parameter]
-
-
-def _parameters(
-    file: str | Path, key: str, name: str, params: Iterable[str], kind: str = "models"
-) -> Iterator[InputError]:
-    """Parameters that a plug-in does not have."""
-    known = registry.plugins(kind)
-    fields = registry.parameter_names(known[name].module) if name in known else None
-    for parameter in params:
-        if fields is not None and parameter not in fields:
-            yield InputError(
-                file=file,
-                field=f"{key}.{parameter}",
-                found=f"a parameter that {name!r} does not have",
-                expected=f"one of {sorted(fields)}",
-                fix=_suggestion(parameter, fields),
-            )
 
 
 def _names(plan: Plan, file: str | Path) -> Iterator[InputError]:
@@ -195,7 +170,7 @@ def _session(plan: Plan, session: str, made: Iterable[str]) -> Iterator[Driftwav
                 field=f"models of session {session}",
                 found=repr(model),
                 expected=f"some of {sorted(plan.config.models)}, the models of the configuration",
-                fix=_suggestion(model, plan.config.models),
+                fix=suggestion(model, plan.config.models),
             )
         elif not observes <= groups:
             yield InputError(
@@ -218,10 +193,14 @@ def _session(plan: Plan, session: str, made: Iterable[str]) -> Iterator[Driftwav
                 field=f"waves.{parameter}",
                 found=f"a parameter that none of {sorted(plugins)} has",
                 expected=f"some of {sorted(set().union(*(names or () for names in fields)))}",
-                fix=_suggestion(parameter, set().union(*(names or () for names in fields))),
+                fix=suggestion(parameter, set().union(*(names or () for names in fields))),
             )
     for stage in row.stages or ():
-        if stage in ANALYSES and not plan.can(session, stage):
+        if stage == "encode" and plan.config.encoding is None:
+            yield _unconfigured(table, session, stage, "encoding")
+        elif stage == "connectome" and plan.config.connectome is None:
+            yield _unconfigured(table, session, stage, "connectome")
+        elif stage != "fit" and not plan.can(session, stage) and not _told(plan, session, stage):
             yield InputError(
                 file=table,
                 field=f"stages of session {session}",
@@ -231,6 +210,18 @@ def _session(plan: Plan, session: str, made: Iterable[str]) -> Iterator[Driftwav
             )
 
 
-def _suggestion(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"Did you mean {close[0]!r}" if close else "Mend or remove the name"
+def _told(plan: Plan, session: str, stage: str) -> bool:
+    """Whether a decoder has something to tell in a session that the main one has nothing of."""
+    return stage == "decode" and any(
+        plan.named_sources(session, "decoders", name) for name in plan.config.decoders
+    )
+
+
+def _unconfigured(table: str, session: str, stage: str, key: str) -> InputError:
+    return InputError(
+        file=table,
+        field=f"stages of session {session}",
+        found=repr(stage),
+        expected=f"stages that the configuration asks for, and its {key} is null",
+        fix=f"Remove the stage, or set `{key}` in the configuration",
+    )

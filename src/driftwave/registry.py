@@ -25,6 +25,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "models": ("driftwave.models", "fit"),
     "decoding": ("driftwave.decoding", "analyse"),
     "manifolds": ("driftwave.manifolds", "analyse"),
+    "encoding": ("driftwave.encoding", "analyse"),
     "waves": ("driftwave.waves", "analyse"),
     "figures": ("driftwave.figures", "draw"),
     "simulators": ("driftwave.ingest.simulate", "simulate"),
@@ -54,7 +55,10 @@ class Plugin:
 
 
 def _source_of(module: str) -> Path | None:
-    spec = importlib.util.find_spec(module)
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:  # its package is not there
+        return None
     return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
 
 

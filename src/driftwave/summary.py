@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from driftwave.search.plan import begun_jobs
-from driftwave.workflow_fits import EXPERIMENTS, SIMULATED
+from driftwave.workflow_fits import EXPERIMENTS, GROUPS, SIMULATED
 from driftwave.workflow_plan import Job, Plan
 
 _STATES = ("failed", "skipped", "not run", "done")
@@ -113,6 +113,9 @@ def summarise(plan: Plan) -> list[Row]:
         )
     for session, path in plan.left_out.items():
         rows.append(Row(session, "ingest", "", "skipped", f"There is no file {path}.", None, None))
+    for group in [name for name in plan.config.groups if name not in plan.groups()]:
+        why = "Fewer than two of its sessions are there."
+        rows.append(Row(GROUPS, "align", group, "skipped", why, None, None))
     return rows
 
 
@@ -143,6 +146,7 @@ def as_html(rows: list[Row]) -> str:
         by_session.setdefault(row.session, []).append(row)
     for session, own in by_session.items():
         titles = {SIMULATED: "simulated files", EXPERIMENTS: "experiments"}
+        titles[GROUPS] = "groups of sessions"
         title = titles.get(session, f"session {session}")
         parts += [f"<h2>{escape(title)}: {escape(counted(own))}</h2>", _table(own)]
     body = "\n".join(parts)

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from driftwave import registry
 
 # Order of the report's subcategories.
-REPORT_STAGES = ("recording", "models", "scores", "decoding", "manifold", "waves")
+REPORT_STAGES = (
+    "recording",
+    "models",
+    "scores",
+    "decoding",
+    "manifold",
+    "encoding",
+    "alignment",
+    "connectome",
+    "waves",
+)
+# Results of which there is one per configured entry (and source), and the constant that names the
+# plug-ins whose results are drawn.
+_PLUGINS = {"detectors": "DETECTOR", "decoders": "DECODER", "geometry": "GEOMETRY"}
 
 
 @dataclass(frozen=True)
@@ -20,10 +34,13 @@ class FigureKind:
         ``STAGE``: subcategory in the report.
     results : str
         ``RESULTS``: what the figure takes, once per source or model: ``decode``, ``manifold``,
-        ``waves``, ``latents``, ``scores``; once per detector of the plug-in ``detector``:
-        ``detectors``; one of a session: ``agreement``, ``spike_waves``; or nothing.
-    detector : str
-        ``DETECTOR``: plug-in of the detectors that are drawn.
+        ``encoding``, ``waves``, ``latents``, ``scores``; once per detector of ``plugins``:
+        ``detectors``; once per entry of ``plugins`` and source: ``decoders``, ``geometry``; one
+        of a session: ``agreement``, ``spike_waves``, ``connectome``, ``both_sides``; one of a
+        group of sessions: ``group``; or nothing.
+    plugins : frozenset of str
+        ``DETECTOR``, ``DECODER`` or ``GEOMETRY``: plug-ins, separated by spaces, whose results
+        are drawn.
     each : bool
         ``EACH``: one figure per source or model, instead of one that holds them all.
     observes : str
@@ -47,16 +64,35 @@ class FigureKind:
     ensembles: bool = False
     waves: frozenset[str] = frozenset()
     forward: bool = False
-    detector: str = ""
+    plugins: frozenset[str] = frozenset()
+
+    @property
+    def stage_drawn(self) -> str:
+        """Stage whose results the figure takes, where it is that of an analysis."""
+        return "encode" if self.results == "encoding" else self.results
+
+    @property
+    def wildcards(self) -> tuple[str, ...]:
+        """What tells the figures of this kind in a session apart, as wildcards of their paths."""
+        if self.results in ("decoders", "geometry"):
+            return ("entry", "source")
+        return ("source",) if self.each or self.results == "detectors" else ()
 
     @property
     def of(self) -> str:
-        """What one figure that is not drawn once for each shows, for the report's table."""
-        if not self.results or self.results == "spike_waves":
+        """What the figure shows, for the report's table."""
+        if self.wildcards:
+            return ", ".join(f"{{{name}}}" for name in self.wildcards)
+        if self.results in ("", "spike_waves", "connectome", "both_sides"):
             return "recording"
         if self.results == "agreement":
             return "all detectors"
         return "all models" if self.results in ("latents", "scores") else "all sources"
+
+
+def _plugins_of(figure: registry.Plugin) -> frozenset[str]:
+    constant = _PLUGINS.get(str(figure.constants.get("RESULTS", "")), "")
+    return frozenset(str(figure.constants.get(constant, "")).split())
 
 
 def figure_kinds() -> dict[str, FigureKind]:
@@ -71,7 +107,7 @@ def figure_kinds() -> dict[str, FigureKind]:
             ensembles=bool(plugin.constants.get("ENSEMBLES", False)),
             waves=frozenset(str(plugin.constants.get("WAVES", "")).split()),
             forward=bool(plugin.constants.get("FORWARD", False)),
-            detector=str(plugin.constants.get("DETECTOR", "")),
+            plugins=_plugins_of(plugin),
         )
         for name, plugin in registry.plugins("figures").items()
         if "STAGE" in plugin.constants
@@ -80,4 +116,11 @@ def figure_kinds() -> dict[str, FigureKind]:
     return dict(sorted(kinds.items(), key=lambda item: rank.get(item[1].stage, len(rank))))
 
 
+def group_figures(kinds: Mapping[str, FigureKind]) -> dict[str, str]:
+    """Figures of groups of sessions, with what follows the group's name in their files' names."""
+    names = [name for name, kind in kinds.items() if kind.results == "group"]
+    return {name: f".{name}" if len(names) > 1 else "" for name in names}
+
+
 FIGURES = figure_kinds()
+GROUP_FIGURES = group_figures(FIGURES)

@@ -23,8 +23,39 @@ from driftwave.seeds import Member, ensemble_of, members_of
 RECORDING = "recording"  # the source that is the recording itself, not a model
 SIMULATED = "simulated"  # folder of simulated files, beside those of the sessions
 EXPERIMENTS = "experiments"  # folder of what experiments find
-RESERVED = {SIMULATED: "simulated files are kept", EXPERIMENTS: "results of experiments are kept"}
+GROUPS = "groups"  # folder of what compares sessions
+RESERVED = {
+    SIMULATED: "simulated files are kept",
+    EXPERIMENTS: "results of experiments are kept",
+    GROUPS: "comparisons of sessions are kept",
+}
 SIGNALS = ("spikes", "field")  # what models observe
+
+
+@dataclass(frozen=True)
+class Job:
+    """One command of the workflow.
+
+    Attributes
+    ----------
+    session : str
+        Session, or the folder of what is no single session's: ``simulated``, ``experiments``,
+        ``groups``.
+    stage : str
+        Subcommand.
+    name : str
+        Model, source, figure or simulation; empty where a session has one such job.
+    outputs, inputs : tuple of str
+        Paths.
+    log : str
+    """
+
+    session: str
+    stage: str
+    name: str
+    outputs: tuple[str, ...]
+    inputs: tuple[str, ...]
+    log: str
 
 
 @dataclass
@@ -134,7 +165,7 @@ class FitPlan:
     def models(self, session: str, observes: str = "") -> list[str]:
         """Models fitted to a session, of one kind of signal or of all."""
         row, groups = self.sessions[session], self.layout(session).groups()
-        if row.stages is not None and "fit" not in row.stages:
+        if not self.wants(session, "fit"):
             return []
         wanted = self.config.models if row.models is None else row.models
         seen = {model: self.observes_of.get(model, frozenset({""})) for model in wanted}
@@ -167,6 +198,10 @@ class FitPlan:
             return "spikes" in groups and bool(groups & {"behavior", "stimulus"})
         if stage == "manifold":
             return "spikes" in groups
+        if stage == "encode":
+            return "spikes" in groups and layout.trials is not None
+        if stage == "connectome":
+            return bool(groups & {"spikes", "imaging"})
         return self.has_positions(session) or bool(self._travelling(session))
 
     def has_positions(self, session: str) -> bool:
@@ -185,6 +220,11 @@ class FitPlan:
         plugin = registry.plugins("models").get(self.plugin_of(name))
         return "" if plugin is None else str(plugin.constants.get("GIVES_WAVES", ""))
 
+    def wants(self, session: str, stage: str) -> bool:
+        """Whether the session's row of the table asks for a stage, by name or by naming none."""
+        wanted = self.sessions[session].stages
+        return wanted is None or stage in wanted
+
     def _travelling(self, session: str) -> list[str]:
         """First fits of the session's models that give waves of their own."""
         first = [self.fits_of(model)[0] for model in self.models(session)]
@@ -198,8 +238,7 @@ class FitPlan:
         Of a model with several seeds, decoding takes each and the ensemble, other analyses the
         first seed and the ensemble.
         """
-        wanted = self.sessions[session].stages
-        if not self.can(session, stage) or (wanted is not None and stage not in wanted):
+        if not self.can(session, stage) or not self.wants(session, stage):
             return []
         if stage == "decode":
             return [RECORDING, *self.fits(session, "spikes"), *self.averages(session)]
@@ -211,3 +250,22 @@ class FitPlan:
     def path(self, session: str, *parts: str) -> str:
         """A path below the session's folder of results."""
         return "/".join([self.config.results, session, *parts])
+
+    def recording(self, session: str) -> str:
+        """Path of the session's recording store."""
+        return self.path(session, f"{RECORDING}.zarr")
+
+    def store(self, session: str, result: str, name: str) -> str:
+        """Path of a result of a source or model: latents, scores, or that of an analysis stage."""
+        if result == "latents":
+            return self.path(session, "models", name, "latents.zarr")
+        if result == "scores":
+            return self.path(session, "scores", f"{name}.tsv")
+        folder = {"decode": "decoding", "encode": "encoding"}.get(result, result)
+        return self.path(session, folder, f"{name}.zarr")
+
+    def _job(
+        self, session: str, stage: str, name: str, outputs: list[str], inputs: list[str]
+    ) -> Job:
+        log = self.path(session, "logs", f"{stage}.{name}.jsonl" if name else f"{stage}.jsonl")
+        return Job(session, stage, name, tuple(outputs), tuple(inputs), log)

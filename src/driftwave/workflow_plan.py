@@ -16,14 +16,16 @@ from driftwave import registry
 from driftwave.config import AnalysisConfig
 from driftwave.fingerprint import fingerprint
 from driftwave.seeds import ensemble_of
-from driftwave.workflow_figures import FIGURES, FigureKind
-from driftwave.workflow_fits import EXPERIMENTS, RECORDING, SIMULATED
-from driftwave.workflow_waves import WAVE_RESULTS, WavePlan
+from driftwave.workflow_analyses import BOTH_SIDES, CONNECTOME, NAMED, PARAMS_OF, AnalysisPlan
+from driftwave.workflow_figures import FIGURES, GROUP_FIGURES, FigureKind
+from driftwave.workflow_fits import EXPERIMENTS, GROUPS, SIMULATED, Job
+from driftwave.workflow_waves import WAVE_RESULTS
 
 # stage -> (plug-in kind, key of the configuration)
 ANALYSES = {
     "decode": ("decoding", "decoding"),
     "manifold": ("manifolds", "manifold"),
+    "encode": ("encoding", "encoding"),
     "waves": ("waves", "waves"),
 }
 # Code that a stage runs beside its plug-in.
@@ -33,42 +35,21 @@ STAGE_CODE = {
     "score": "driftwave.scores.table",
     "compare": "driftwave.scores.over_seeds",
     "agree": "driftwave.wave_events.agreement",
-    "spike_waves": "driftwave.spike_waves.coupling",
+    "spike_waves": PARAMS_OF["spike_waves"],
     "wave_table": "driftwave.wave_events.export",
     "wave_film": "driftwave.figures.film",
     "ensemble": "driftwave.ensemble",
+    "activations": "driftwave.activations.write",
+    "decoding_table": "driftwave.readouts.table",
+    "align": PARAMS_OF["groups"],
+    "connectome": PARAMS_OF["connectome"],
     "search_trial": "driftwave.search.trial",
     "search_rank": "driftwave.search.results",
 }
 
 
-@dataclass(frozen=True)
-class Job:
-    """One command of the workflow.
-
-    Attributes
-    ----------
-    session : str
-        Session, ``simulated`` for the making of an NWB file, or ``experiments``.
-    stage : str
-        Subcommand.
-    name : str
-        Model, source, figure or simulation; empty where a session has one such job.
-    outputs, inputs : tuple of str
-        Paths.
-    log : str
-    """
-
-    session: str
-    stage: str
-    name: str
-    outputs: tuple[str, ...]
-    inputs: tuple[str, ...]
-    log: str
-
-
 @dataclass
-class Plan(WavePlan):
+class Plan(AnalysisPlan):
     """The jobs of a configuration, by session.
 
     Parameters
@@ -80,26 +61,6 @@ class Plan(WavePlan):
     """
 
     _jobs: dict[str, list[Job]] = field(default_factory=dict)
-
-    def store(self, session: str, result: str, name: str) -> str:
-        """Path of a result of a source or model: latents, scores, or that of an analysis stage."""
-        if result == "latents":
-            return self.path(session, "models", name, "latents.zarr")
-        if result == "scores":
-            return self.path(session, "scores", f"{name}.tsv")
-        folder = "decoding" if result == "decode" else result
-        return self.path(session, folder, f"{name}.zarr")
-
-    def _job(
-        self,
-        session: str,
-        stage: str,
-        name: str,
-        outputs: list[str],
-        inputs: list[str],
-    ) -> Job:
-        log = self.path(session, "logs", f"{stage}.{name}.jsonl" if name else f"{stage}.jsonl")
-        return Job(session, stage, name, tuple(outputs), tuple(inputs), log)
 
     def simulations(self) -> list[Job]:
         """One job per simulated NWB file that a session uses."""
@@ -120,6 +81,18 @@ class Plan(WavePlan):
             jobs.append(self._job(EXPERIMENTS, "experiment_figure", name, drawn, [store]))
         return jobs
 
+    def comparisons(self) -> list[Job]:
+        """Jobs of each group of sessions: the comparison, and its figures."""
+        jobs = []
+        for name in self.groups():
+            inputs = [p for paths in self.group_inputs(name).values() for p in paths.values()]
+            store = self.group_store(name)
+            jobs.append(self._job(GROUPS, "align", name, [store], inputs))
+            for of in (f"{name}{ending}" for ending in GROUP_FIGURES.values()):
+                drawn = [self.path(GROUPS, f"{of}.{suffix}") for suffix in ("png", "svg")]
+                jobs.append(self._job(GROUPS, "group_figure", of, drawn, [store]))
+        return jobs
+
     def experiment_plugin(self, name: str) -> str:
         """Plug-in of a configured experiment."""
         return self.config.experiments[name].plugin or name
@@ -136,9 +109,10 @@ class Plan(WavePlan):
         yield from self.experiments()
         for session in self.sessions:
             yield from self.jobs(session)
+        yield from self.comparisons()
 
     def _session_jobs(self, session: str) -> Iterator[Job]:
-        recording = self.path(session, "recording.zarr")
+        recording = self.recording(session)
         yield self._job(session, "ingest", "", [recording], [self.nwb(session)])
         for model in self.fits(session):
             latents = self.store(session, "latents", model)
@@ -151,11 +125,13 @@ class Plan(WavePlan):
             table = self.store(session, "scores", model)
             latents = self.store(session, "latents", model)
             yield self._job(session, "score", model, [table], [recording, latents])
+        yield from self._activation_jobs(session)
         for stage in ANALYSES:
             for source in self.sources(session, stage):
                 inputs = [recording, *self.latents_of(session, source)]
                 output = self.store(session, stage, source)
                 yield self._job(session, stage, source, [output], inputs)
+        yield from self._further_jobs(session)
         yield from self._wave_jobs(session)
         compared = self.compared(session)
         if any(compared.values()):
@@ -163,27 +139,8 @@ class Plan(WavePlan):
             inputs = [path for stores in compared.values() for path in stores.values()]
             yield self._job(session, "compare", "", outputs, inputs)
 
-    def _wave_jobs(self, session: str) -> Iterator[Job]:
-        """What follows from waves in the recording."""
-        recording = self.path(session, "recording.zarr")
-        for name in self.detectors(session):
-            store = self.detector_store(session, name)
-            yield self._job(session, "detect", name, [store], [recording])
-        if not self.waves_recorded(session):
-            return
-        waves = self.recorded_waves(session)
-        table = self.path(session, "waves", f"{RECORDING}.events.csv")
-        yield self._job(session, "wave_table", "", [table], [waves])
-        yield self._job(session, "wave_film", "", self.film(session), [waves])
-        inputs = {"agreement": list(self.agreeing(session).values())}
-        inputs["spike_waves"] = [recording, waves]
-        for stage, result in zip(("agree", "spike_waves"), WAVE_RESULTS, strict=True):
-            store = self.wave_result(session, result)
-            if store:
-                yield self._job(session, stage, "", [store], inputs[result])
-
     def _figure_jobs(self, session: str) -> Iterator[Job]:
-        recording = self.path(session, "recording.zarr")
+        recording = self.recording(session)
         for figure in FIGURES:
             for name, results in self.figures(session, figure).items():
                 outputs = [self.path(session, "figures", f"{name}.{s}") for s in ("png", "svg")]
@@ -192,10 +149,6 @@ class Plan(WavePlan):
     def scored(self, session: str) -> list[str]:
         """What is scored: every fit of the session and its ensembles."""
         return [*self.fits(session), *self.averages(session)]
-
-    def latents_of(self, session: str, source: str) -> list[str]:
-        """The latents an analysis of ``source`` reads; none when that is the recording."""
-        return [] if source == RECORDING else [self.store(session, "latents", source)]
 
     def averaged(self, session: str, ensemble: str) -> list[str]:
         """Latents that an ensemble averages."""
@@ -216,35 +169,50 @@ class Plan(WavePlan):
         A figure of one source knows its result by the stage's name, others by the sources' names.
         """
         kind = FIGURES[figure]
-        if kind.forward and not self.layout(session).forward:
+        if (kind.forward and not self.layout(session).forward) or kind.results == "group":
             return {}
         if not kind.results:
             return {figure: {}}
-        if kind.results in WAVE_RESULTS:
-            store = self.wave_result(session, kind.results)
-            return {figure: {kind.results: store}} if store else {}
+        if kind.results in (*WAVE_RESULTS, CONNECTOME, BOTH_SIDES):
+            stores = self._of_session(session, kind.results)
+            return {figure: stores} if stores else {}
         if kind.results == "detectors":
             return {
                 f"{figure}.{name}": {"detectors": self.detector_store(session, name)}
                 for name in self.detectors(session)
-                if self.detector_plugin(name) == kind.detector
+                if self.detector_plugin(name) in kind.plugins
+            }
+        if kind.results in NAMED:
+            return {
+                f"{figure}.{name}.{source}": {
+                    kind.results: self.named_store(session, kind.results, name, source)
+                }
+                for name in self.named(kind.results)
+                if self.named_plugin(kind.results, name) in kind.plugins
+                for source in self.named_sources(session, kind.results, name)
             }
         names = self._drawn(session, kind)
         if kind.waves:
             names = [name for name in names if self.waves_of(name) in kind.waves]
+        stores = {name: self.store(session, kind.stage_drawn, name) for name in names}
         if kind.each:
-            return {
-                f"{figure}.{name}": {kind.results: self.store(session, kind.results, name)}
-                for name in names
-            }
-        stores = {name: self.store(session, kind.results, name) for name in names}
+            return {f"{figure}.{name}": {kind.results: path} for name, path in stores.items()}
         return {figure: stores} if stores else {}
+
+    def _of_session(self, session: str, result: str) -> dict[str, str]:
+        """Results, by name, of a figure of which a session has one."""
+        if result == BOTH_SIDES:
+            return self.both_sides(session)
+        if result == CONNECTOME:
+            return {result: self.connectome_store(session)} if self.connects(session) else {}
+        store = self.wave_result(session, result)
+        return {result: store} if store else {}
 
     def _drawn(self, session: str, kind: FigureKind) -> list[str]:
         """Sources or models whose results a figure draws."""
-        if kind.results in ANALYSES:
+        if kind.stage_drawn in ANALYSES:
             hidden = {*self.fits(session)} - {*self.shown(session)}
-            return [n for n in self.sources(session, kind.results) if n not in hidden]
+            return [n for n in self.sources(session, kind.stage_drawn) if n not in hidden]
         if kind.curves:
             models, names = registry.plugins("models"), self.fits(session, kind.observes)
             return [n for n in names if models[self.plugin_of(n)].constants.get("GIVES_CURVES")]
@@ -264,6 +232,9 @@ class Plan(WavePlan):
             read = {path for job in self.jobs(session) for path in job.inputs}
             last = (job for job in self.jobs(session) if not read.intersection(job.outputs))
             wanted += [path for job in last for path in job.outputs]
+        compared = self.comparisons()
+        read = {path for job in compared for path in job.inputs}
+        wanted += [p for job in compared for p in job.outputs if not read.intersection(job.outputs)]
         return wanted
 
     def made(self) -> list[str]:
@@ -273,22 +244,25 @@ class Plan(WavePlan):
         is left out even when an earlier run has left it on disk.
         """
         made: set[str] = set()
+        own = {path for job in self.all_jobs() for path in job.outputs}
         for job in self.all_jobs():
             if job.stage in ("ingest", "simulate"):
                 whole = True  # an NWB file is either given or made by a simulation
             else:
-                whole = all(path in made for path in job.inputs)
+                whole = all(path in made for path in job.inputs if path in own)
             if whole and all(Path(path).exists() for path in job.outputs):
                 made.update(job.outputs)
         return [path for path in self.targets() if path in made]
 
-    def analysis(self, stage: str) -> AnalysisConfig:
-        """Plug-in and parameters of an analysis stage."""
+    def analysis(self, stage: str) -> AnalysisConfig | None:
+        """Plug-in and parameters of an analysis stage; None if the configuration asks for none."""
         return getattr(self.config, ANALYSES[stage][1])
 
     def analysis_params(self, session: str, stage: str) -> dict[str, Any]:
         """Parameters of an analysis stage for a session."""
         analysis = self.analysis(stage)
+        if analysis is None:
+            return {}
         if stage != "waves":
             return analysis.params
         return self.wave_params(session, analysis.plugin, analysis.params)
@@ -302,8 +276,12 @@ class Plan(WavePlan):
             "figure": "figures",
             "experiment": "experiments",
             "detect": "waves",
+            "group_figure": "figures",
+            **NAMED,
         }.get(stage)
         kind = kind or ANALYSES.get(stage, ("",))[0]
+        if stage == "activations" and plugin:
+            kind = "models"
         modules = [registry.plugin(kind, plugin).module] if kind else []
         modules += [STAGE_CODE[stage]] if stage in STAGE_CODE else []
         return "-".join(fingerprint(module) for module in modules)

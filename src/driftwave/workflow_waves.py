@@ -6,12 +6,12 @@ and a film of the best events.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from driftwave import registry
-from driftwave.workflow_fits import RECORDING, FitPlan
+from driftwave.workflow_fits import RECORDING, FitPlan, Job
 
 # Results of the recording's waves that there is one of, as paths below the session's folder.
 AGREEMENT, SPIKE_WAVES = "agreement", "spike_waves"
@@ -88,3 +88,22 @@ class WavePlan(FitPlan):
         if not self.waves_recorded(session):
             return []
         return [self.path(session, "figures", f"wave_film.{end}") for end in ("gif", "mp4")]
+
+    def _wave_jobs(self, session: str) -> Iterator[Job]:
+        """What follows from waves in the recording."""
+        recording = self.recording(session)
+        for name in self.detectors(session):
+            store = self.detector_store(session, name)
+            yield self._job(session, "detect", name, [store], [recording])
+        if not self.waves_recorded(session):
+            return
+        waves = self.recorded_waves(session)
+        table = self.path(session, "waves", f"{RECORDING}.events.csv")
+        yield self._job(session, "wave_table", "", [table], [waves])
+        yield self._job(session, "wave_film", "", self.film(session), [waves])
+        inputs = {"agreement": list(self.agreeing(session).values())}
+        inputs["spike_waves"] = [recording, waves]
+        for stage, result in zip(("agree", "spike_waves"), WAVE_RESULTS, strict=True):
+            store = self.wave_result(session, result)
+            if store:
+                yield self._job(session, stage, "", [store], inputs[result])

@@ -5,7 +5,8 @@ from pathlib import Path
 from driftwave.errors import DriftwaveError
 from driftwave.preflight import checked_plan
 from driftwave.search import plan as search_plan
-from driftwave.workflow_figures import FIGURES
+from driftwave.workflow_figures import FIGURES, GROUP_FIGURES
+from driftwave.workflow_fits import RESERVED
 from driftwave.workflow_plan import as_json
 from snakemake.exceptions import WorkflowError
 
@@ -26,7 +27,10 @@ NOTHING = "(?!)"
 wildcard_constraints:
     simulation="|".join(PLAN.config.simulations) or NOTHING,
     experiment="|".join(PLAN.config.experiments) or NOTHING,
-    session=NAME,
+    session=rf"(?!(?:{'|'.join(RESERVED)})/){NAME}",
+    group="|".join(PLAN.config.groups) or NOTHING,
+    activations="|".join(PLAN.config.activations) or NOTHING,
+    entry=NAME,
     model=NAME,
     source=NAME,
     rung=r"\d+",
@@ -40,22 +44,6 @@ def scaled(base, per_megabyte=0.0):
         return int(attempt * (base + per_megabyte * PLAN.megabytes(wildcards.session)))
 
     return amount
-
-
-def latents_of_source(wildcards):
-    """Latents of the source's model; nothing where the source is the recording."""
-    return PLAN.latents_of(wildcards.session, wildcards.source)
-
-
-def analysis_params(stage):
-    """What changes the result of an analysis besides its input."""
-    analysis = PLAN.analysis(stage)
-    return {
-        "plugin": analysis.plugin,
-        "json": lambda w: as_json(PLAN.analysis_params(w.session, stage)),
-        "seed": PLAN.config.seed,
-        "code": PLAN.code(stage, analysis.plugin),
-    }
 
 
 def figure_results(wildcards, figure):
@@ -87,7 +75,7 @@ def options(option, values):
     """A command-line option repeated for each value: VALUE of a list, NAME=VALUE of a mapping."""
     if isinstance(values, dict):
         values = [f"{name}={value}" for name, value in values.items()]
-    return [part for value in values for part in (option, value)]
+    return [part for value in values for part in (option, value) if part]
 
 
 def caption_of(figure):

@@ -1,5 +1,8 @@
 # One rule per figure, so that each has its own caption in the report.
 for figure, kind in FIGURES.items():
+    if figure in GROUP_FIGURES:
+        continue
+    ending = "".join(f".{{{name}}}" for name in kind.wildcards)
 
     rule:
         name:
@@ -9,20 +12,20 @@ for figure, kind in FIGURES.items():
             results=lambda w, figure=figure: figure_results(w, figure).values(),
         output:
             png=report(
-                f"<results>/{{session}}/figures/{figure}{'.{source}' * kind.each}.png",
+                f"<results>/{{session}}/figures/{figure}{ending}.png",
                 caption=caption_of(figure),
                 category="{session}",
                 subcategory=kind.stage,
                 labels={
                     "figure": figure,
-                    "of": "{source}" if kind.each else kind.of,
+                    "of": kind.of,
                 },
             ),
-            svg=f"<results>/{{session}}/figures/{figure}{'.{source}' * kind.each}.svg",
+            svg=f"<results>/{{session}}/figures/{figure}{ending}.svg",
         log:
-            f"<results>/{{session}}/logs/figure.{figure}{'.{source}' * kind.each}.jsonl",
+            f"<results>/{{session}}/logs/figure.{figure}{ending}.jsonl",
         benchmark:
-            f"<results>/{{session}}/benchmarks/figure.{figure}{'.{source}' * kind.each}.tsv"
+            f"<results>/{{session}}/benchmarks/figure.{figure}{ending}.tsv"
         threads: 1
         resources:
             mem_mb=scaled(1500, per_megabyte=6),

@@ -14,7 +14,6 @@ rule waves:
         runtime=scaled(30, per_megabyte=0.5),
     params:
         **analysis_params("waves"),
-        latents=lambda w: options("--latents", latents_of_source(w)),
     message:
         "Find travelling waves in {wildcards.session}, source {wildcards.source}"
     shell:

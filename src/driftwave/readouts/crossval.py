@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import dask
 import numpy as np
 
+from driftwave.readouts.ceiling import Agreement, Ceiling, NoCeiling, halves_agreement
 from driftwave.readouts.circular import median_angular_error
 from driftwave.readouts.folds import Plan
 from driftwave.readouts.regression import (
@@ -22,6 +23,7 @@ from driftwave.readouts.regression import (
 )
 
 Sums = Callable[[np.ndarray], Moments]
+LABELS_AT_ONCE = 20
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,19 @@ class Decoded:
     angular_error_fold : ndarray (fold, label, angle)
         Median absolute error, degrees.
     penalty : ndarray (target,)
-        Penalty of the decoder of the test split.
+        Penalty of the decoder of the test split; NaN where the decoder has none.
     r2_test : ndarray (label, target)
     angular_error_test : ndarray (label, angle)
     prediction : ndarray (trial, time, target)
         Of the test split, NaN elsewhere.
+    chosen : list of int (target,)
+        Candidate of the decoder of the test split.
+    ceiling : Ceiling
+        What two halves of the units agree on.
+    settings : list of str (target,)
+        Its hyper-parameters in words.
+    spread : ndarray (trial, time, target) or None
+        Predictive standard deviation of the test split.
     """
 
     r2_fold: np.ndarray
@@ -47,58 +57,109 @@ class Decoded:
     r2_test: np.ndarray
     angular_error_test: np.ndarray
     prediction: np.ndarray
+    chosen: list[int] = field(default_factory=list)
+    ceiling: Ceiling = NoCeiling
+    settings: list[str] = field(default_factory=list)
+    spread: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class View:
+    """One way to read the activity: a problem whose bins and labels all views share."""
+
+    problem: Problem
+    sums: Sums
+
+
+def _views(problems: Sequence[Problem], plan: Plan) -> tuple[list[View], list[np.ndarray]]:
+    views, units = [], []
+    for plain in problems:
+        problem, *units = standardised(plain)
+        parts = [moments(problem, atom) for atom in plan.atoms]
+        nothing = moments(problem, np.zeros(0, int))
+        views.append(View(problem, _sums(parts, nothing)))
+    return views, units
+
+
+def _sums(parts: list[Moments], nothing: Moments) -> Sums:
+    def sums(chosen: np.ndarray) -> Moments:
+        return combine([part for part, use in zip(parts, chosen, strict=True) if use], nothing)
+
+    return sums
 
 
 def cross_validate(
-    problem: Problem,
+    problems: Problem | Sequence[Problem],
     plan: Plan,
     penalties: Sequence[float],
     angles: Sequence[tuple[int, int]] = (),
+    halves: Sequence[tuple[np.ndarray, np.ndarray]] = (),
 ) -> Decoded:
-    """Score each fold and the test split, each penalty chosen on the training trials only.
+    """Score each fold and the test split, every choice made on the training trials only.
 
-    For an outer fold the penalty of every target (and of every shuffle of it) is the one with
-    the smallest squared error over the other folds, each predicted from the rest; for the test
-    split it is chosen over all folds in the same way.
+    For an outer fold the penalty (and the problem, of several) of every target, and of every
+    shuffle of it, is the one with the smallest squared error over the other folds, each predicted
+    from the rest; for the test split it is chosen over all folds in the same way.
 
     Parameters
     ----------
-    problem : Problem
+    problems : Problem or sequence of Problem
+        Several differ in features or history only.
     plan : Plan
         At least 3 folds.
     penalties : sequence of float
         Positive; on standardised features, sum of squared errors.
     angles : sequence of (int, int)
         Targets that are the cosine and sine of one angle.
+    halves : sequence of (ndarray, ndarray)
+        Disjoint halves of the units, for the noise ceiling.
     """
-    problem, *units = standardised(problem)
-    grid = np.asarray(penalties, float)
+    problems = [problems] if isinstance(problems, Problem) else list(problems)
+    views, units = _views(problems, plan)
+    problem, grid = views[0].problem, np.asarray(penalties, float)
     shape = (len(problem.labels), problem.target.shape[-1])
-    parts = [moments(problem, atom) for atom in plan.atoms]
-    nothing = moments(problem, np.zeros(0, int))
+    inner = np.concatenate([_inner_errors(plan, view.sums, grid) for view in views], axis=1)
 
-    def sums(chosen: np.ndarray) -> Moments:
-        return combine([part for part, use in zip(parts, chosen, strict=True) if use], nothing)
-
-    inner = _inner_errors(plan, sums, grid)
-
-    def one_fold(fold: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def one_fold(fold: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, Agreement]:
         train, held = plan.train[fold], plan.held[fold]
-        ridge = Ridge(sums(train))
-        penalty = grid[inner[fold].argmin(axis=0)]
-        r2 = r_squared(ridge.squared_errors([sums(held)], [penalty])[0, 0], sums(held))
-        predict = _predictor(ridge, penalty, shape, units)
-        error = _angular_errors(problem, plan.trials(held), predict, angles, units)
-        if (train & ~plan.fitting).any() and (train & plan.fitting).any():
-            ridge = Ridge(sums(train & plan.fitting))
-        left_out = ridge.squared_errors([sums(held & plan.fitting)], grid)[0]
-        return r2.reshape(shape), error, left_out
+        chosen = inner[fold].argmin(axis=0)
+        mixed = Mixed(views, train, chosen, grid, units)
+        left_out = np.concatenate(
+            [
+                Ridge(view.sums(train & plan.fitting)).squared_errors(
+                    [view.sums(held & plan.fitting)], grid
+                )[0]
+                if (train & plan.fitting).any()
+                else np.zeros((len(grid), problem.columns))
+                for view in views
+            ]
+        )
+        agreement = halves_agreement(
+            [view.sums(train) for view in views],
+            [view.sums(held) for view in views],
+            grid[chosen[: shape[1]] % len(grid)],
+            chosen[: shape[1]] // len(grid),
+            halves,
+            problem.features.shape[-1],
+        )
+        return (
+            mixed.r2(held).reshape(shape),
+            mixed.angular_errors(plan.trials(held), angles),
+            left_out,
+            agreement,
+        )
 
     found = dask.compute(*[dask.delayed(one_fold)(fold) for fold in range(plan.folds)])
-    r2, error, left_out = (np.array(part) for part in zip(*found, strict=True))
-    penalty = grid[left_out.sum(axis=0).argmin(axis=0)]
-    test = _decode_test(problem, plan, sums, penalty, angles, units)
-    return Decoded(r2, error, penalty.reshape(shape)[0], *test)
+    r2, error, left_out, agreement = zip(*found, strict=True)
+    chosen = np.sum(left_out, axis=0).argmin(axis=0)
+    return Decoded(
+        np.array(r2),
+        np.array(error),
+        grid[chosen[: shape[1]] % len(grid)],
+        *_decode_test(views, plan, chosen, grid, angles, units),
+        chosen=[int(k) // len(grid) for k in chosen[: shape[1]]],
+        ceiling=Ceiling.of(list(agreement)),
+    )
 
 
 def _inner_errors(plan: Plan, sums: Sums, grid: np.ndarray) -> np.ndarray:
@@ -122,70 +183,84 @@ def _inner_errors(plan: Plan, sums: Sums, grid: np.ndarray) -> np.ndarray:
     return np.array(total)
 
 
-def _predictor(
-    ridge: Ridge,
-    penalty: np.ndarray,
-    shape: tuple[int, int],
-    units: Sequence[np.ndarray],
-) -> Callable[[np.ndarray, slice], np.ndarray]:
-    """Function from features (row, feature) to predictions (row, label, target) in own units."""
-    weights, intercept = ridge.weights(penalty)
-    weights = weights.reshape(-1, *shape)
-    intercept = intercept.reshape(shape)
-    shift, scale = units
+class Mixed:
+    """Ridge decoders of every column, each from its own view and with its own penalty."""
 
-    def predict(x: np.ndarray, labels: slice) -> np.ndarray:
-        chosen = weights[:, labels]
-        found = x @ chosen.reshape(len(chosen), -1)
-        found = found.reshape(len(x), *chosen.shape[1:]) + intercept[labels]
-        return found * scale + shift
+    def __init__(
+        self,
+        views: Sequence[View],
+        train: np.ndarray,
+        chosen: np.ndarray,
+        grid: np.ndarray,
+        units: Sequence[np.ndarray],
+    ) -> None:
+        problem = views[0].problem
+        self.shape = (len(problem.labels), problem.target.shape[-1])
+        self.shift, self.scale = units
+        self.parts: list[tuple[View, Ridge, np.ndarray, np.ndarray]] = []
+        for k, view in enumerate(views):
+            mine = chosen // len(grid) == k
+            if mine.any():
+                self.parts.append((view, Ridge(view.sums(train)), grid[chosen % len(grid)], mine))
+        self.weights = [
+            tuple(np.where(mine, part, 0) for part in ridge.weights(penalty))
+            for _, ridge, penalty, mine in self.parts
+        ]
 
-    return predict
-
-
-def _angular_errors(
-    problem: Problem,
-    trials: np.ndarray,
-    predict: Callable[[np.ndarray, slice], np.ndarray],
-    angles: Sequence[tuple[int, int]],
-    units: Sequence[np.ndarray],
-) -> np.ndarray:
-    """Median absolute angular error (label, angle) over the used bins of some trials, degrees."""
-    found = np.full((len(problem.labels), len(angles)), np.nan)
-    if not angles or not problem.mask[trials].any():
+    def r2(self, held: np.ndarray) -> np.ndarray:
+        """R2 (column,) on some atoms."""
+        found = np.full(int(np.prod(self.shape)), np.nan)
+        for view, ridge, penalty, mine in self.parts:
+            sums = view.sums(held)
+            errors = ridge.squared_errors([sums], [penalty])[0, 0]
+            found[mine] = r_squared(errors, sums)[mine]
         return found
-    x = problem.rows(trials)
-    for start in range(0, len(problem.labels), 20):
-        labels = slice(start, start + 20)
-        decoded = predict(x, labels)
-        true = problem.targets(trials, labels) * units[1] + units[0]
-        for column, pair in enumerate(map(list, angles)):
-            found[labels, column] = median_angular_error(decoded[..., pair], true[..., pair])
-    return found
+
+    def predict(self, trials: np.ndarray, labels: slice) -> np.ndarray:
+        """Predictions (row, label, target) of the used bins of some trials, in own units."""
+        total: np.ndarray | float = 0.0
+        for (view, *_), (weights, intercept) in zip(self.parts, self.weights, strict=True):
+            kept = weights.reshape(-1, *self.shape)[:, labels]
+            x = view.problem.rows(trials)
+            found = (x @ kept.reshape(len(kept), -1)).reshape(len(x), *kept.shape[1:])
+            total = total + found + intercept.reshape(self.shape)[labels]
+        return np.asarray(total) * self.scale + self.shift
+
+    def angular_errors(
+        self, trials: np.ndarray, angles: Sequence[tuple[int, int]]
+    ) -> np.ndarray:
+        """Median absolute angular error (label, angle) over the used bins of some trials."""
+        found = np.full((self.shape[0], len(angles)), np.nan)
+        problem = self.parts[0][0].problem
+        if not angles or not problem.mask[trials].any():
+            return found
+        for start in range(0, self.shape[0], LABELS_AT_ONCE):
+            labels = slice(start, start + LABELS_AT_ONCE)
+            decoded = self.predict(trials, labels)
+            true = problem.targets(trials, labels) * self.scale + self.shift
+            for column, pair in enumerate(map(list, angles)):
+                found[labels, column] = median_angular_error(decoded[..., pair], true[..., pair])
+        return found
 
 
 def _decode_test(
-    problem: Problem,
+    views: Sequence[View],
     plan: Plan,
-    sums: Sums,
-    penalty: np.ndarray,
+    chosen: np.ndarray,
+    grid: np.ndarray,
     angles: Sequence[tuple[int, int]],
     units: Sequence[np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """R2, angular error and predictions of the test split, fitted on train and valid."""
+    problem = views[0].problem
     shape = (len(problem.labels), problem.target.shape[-1])
     prediction = np.full(problem.target.shape, np.nan)
     test = plan.trials(plan.test)
     if not problem.mask[test].any() or not plan.fitting.any():
         return np.full(shape, np.nan), np.full((shape[0], len(angles)), np.nan), prediction
-    ridge, held = Ridge(sums(plan.fitting)), sums(plan.test)
-    predict = _predictor(ridge, penalty, shape, units)
+    mixed = Mixed(views, plan.fitting, chosen, grid, units)
     for some in problem.batches(test):
         inside = np.zeros_like(problem.mask)
         inside[some] = problem.mask[some]
-        prediction[inside] = predict(problem.rows(some), slice(1))[:, 0]
-    return (
-        r_squared(ridge.squared_errors([held], [penalty])[0, 0], held).reshape(shape),
-        _angular_errors(problem, test, predict, angles, units),
-        prediction,
-    )
+        prediction[inside] = mixed.predict(some, slice(1))[:, 0]
+    return mixed.r2(plan.test).reshape(shape), mixed.angular_errors(test, angles), prediction

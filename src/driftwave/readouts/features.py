@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import xarray as xr
 from scipy.ndimage import gaussian_filter1d
@@ -34,8 +36,10 @@ def abutting_runs(recording: xr.DataTree) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(broken)]).astype(int)
 
 
-def history_index(runs: np.ndarray, bins: int, lags: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the flattened (trial, time) axis that hold each bin and its past.
+def history_index(
+    runs: np.ndarray, bins: int, lags: int, ahead: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the flattened (trial, time) axis that hold each bin and its past (and future).
 
     Parameters
     ----------
@@ -45,19 +49,24 @@ def history_index(runs: np.ndarray, bins: int, lags: int) -> tuple[np.ndarray, n
         Bins per trial.
     lags : int
         Bins of history, the current one included.
+    ahead : int
+        Bins of the future, which follow those of the past.
 
     Returns
     -------
     index : ndarray of int (trial, time, lag)
         Lag 0 is the bin itself. Meaningless where the history is not complete.
     complete : ndarray of bool (trial, time)
-        Whether all ``lags`` bins lie in the bin's run.
+        Whether all bins lie in the bin's run.
     """
     position = np.arange(len(runs) * bins).reshape(len(runs), bins)
     first_trial = np.searchsorted(runs, runs)
-    index = position[..., None] - np.arange(lags)
-    complete = index[..., -1] >= (first_trial * bins)[:, None]
-    return np.maximum(index, 0), complete
+    stop_trial = np.searchsorted(runs, runs, side="right")
+    offsets = np.concatenate([-np.arange(lags), np.arange(1, ahead + 1)])
+    index = position[..., None] + offsets
+    complete = position - lags + 1 >= (first_trial * bins)[:, None]
+    complete &= position + ahead < (stop_trial * bins)[:, None]
+    return np.clip(index, 0, position.size - 1), complete
 
 
 def smooth(values: np.ndarray, runs: np.ndarray, width: float) -> np.ndarray:
@@ -144,6 +153,74 @@ def model_features(
     if "latent" in latents:
         latent = latents["latent"].transpose("trial", "time", "latent").values
         found["latents"] = latent[:, :bins].astype(float)
+    _require_finite(found, name)
+    return found
+
+
+def check_latents(recording: xr.DataTree, latents: xr.Dataset, name: str, needed_by: str) -> None:
+    """Refuse latents without trials or of other trials than the recording's."""
+    wanted = activation_names(latents) or [key for key in ("rate", "latent") if key in latents]
+    missing = [key for key in wanted if key not in latents]
+    variables = [latents[key] for key in wanted if key in latents]
+    if missing or not variables or any("trial" not in variable.dims for variable in variables):
+        found = f"dims {variables[0].dims}" if variables else "neither rate nor latent"
+        raise InputError(
+            file=name,
+            field="latent" if not missing else "activations",
+            found=f"no variable {missing[0]!r}" if missing else found,
+            expected="rate or latent with a trial dim" if not missing else "every name listed",
+            fix=f"Leave {needed_by} out for this model (a model of the field has no trials)"
+            if not missing
+            else "Write the activations again",
+        )
+    trials = recording["spikes"].dataset["trial"].values
+    if "trial" not in latents.coords or not np.array_equal(latents["trial"].values, trials):
+        raise InputError(
+            file=name,
+            field="trial",
+            found=f"{latents.sizes['trial']} trials",
+            expected=f"the recording's {len(trials)} trials",
+            fix="Fit the model to this recording again",
+        )
+
+
+def activation_names(latents: xr.Dataset) -> list[str]:
+    """Names in ``attrs["activations"]`` (comma-separated); none where it is a model's output."""
+    return [name.strip() for name in str(latents.attrs.get("activations", "")).split(",") if name]
+
+
+def activation_features(
+    recording: xr.DataTree, latents: xr.Dataset, *, needed_by: str
+) -> dict[str, np.ndarray]:
+    """Hidden units' activations in the seen bins, one set (trial, time, unit) per variable.
+
+    Raises
+    ------
+    InputError
+        A variable listed is missing, has no trials or time, is of other trials or bins, or holds
+        values that are not finite.
+    """
+    name = str(latents.attrs.get("model", "activations"))
+    check_latents(recording, latents, name, needed_by)
+    bins = seen_bins(recording)
+    found = {}
+    for key in activation_names(latents):
+        variable = latents[key]
+        rest = [dim for dim in variable.dims if dim not in ("trial", "time")]
+        if "time" not in variable.dims or len(rest) != 1 or variable.sizes["time"] < bins:
+            raise InputError(
+                file=name,
+                field=key,
+                found=f"dims {dict(variable.sizes)}",
+                expected=f"(trial, time, {key}_unit) with at least {bins} bins",
+                fix="Write the activations on the recording's bins",
+            )
+        found[key] = variable.transpose("trial", "time", *rest).values[:, :bins].astype(float)
+    _require_finite(found, name)
+    return found
+
+
+def _require_finite(found: dict[str, np.ndarray], name: str) -> None:
     for key, values in found.items():
         if not np.isfinite(values).all():
             raise InputError(
@@ -153,29 +230,6 @@ def model_features(
                 expected="finite values",
                 fix="Fit the model again and look at its training curve",
             )
-    return found
-
-
-def check_latents(recording: xr.DataTree, latents: xr.Dataset, name: str, needed_by: str) -> None:
-    """Refuse latents without trials or of other trials than the recording's."""
-    variables = [latents[key] for key in ("rate", "latent") if key in latents]
-    if not variables or any("trial" not in variable.dims for variable in variables):
-        raise InputError(
-            file=name,
-            field="latent",
-            found=f"dims {variables[0].dims}" if variables else "neither rate nor latent",
-            expected="rate or latent with a trial dim",
-            fix=f"Leave {needed_by} out for this model (a model of the field has no trials)",
-        )
-    trials = recording["spikes"].dataset["trial"].values
-    if not np.array_equal(latents["trial"].values, trials):
-        raise InputError(
-            file=name,
-            field="trial",
-            found=f"{latents.sizes['trial']} trials",
-            expected=f"the recording's {len(trials)} trials",
-            fix="Fit the model to this recording again",
-        )
 
 
 def features_of(
@@ -186,12 +240,52 @@ def features_of(
     units: str,
     rate_transform: str,
     needed_by: str,
+    features: Sequence[str] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Features of the recording (``latents`` None) or of a model, by name."""
+    """Features (trial, time, dim) of the recording, of a model, or of activations, by name.
+
+    Parameters
+    ----------
+    recording : DataTree
+    latents : Dataset or None
+        None for the recording's counts; a model's ``rate`` and ``latent``; or activations: a
+        Dataset whose ``attrs["activations"]`` lists its variables (trial, time, unit).
+    smoothing : float
+        Standard deviation of the Gaussian of the smoothed counts, s.
+    units : {"held_in", "all"}
+    rate_transform : {"log", "sqrt"}
+    needed_by : str
+        Stage, for errors.
+    features : sequence of str, optional
+        Sets wanted; those that this source does not have are left out, unless it has none.
+
+    Raises
+    ------
+    InputError
+        No spikes; latents without trials, of other trials or not finite; none of the sets wanted.
+    """
     require(recording, "spikes", needed_by)
     if latents is None:
-        return count_features(recording, smoothing=smoothing, units=units)
-    return model_features(recording, latents, rate_transform=rate_transform, needed_by=needed_by)
+        found = count_features(recording, smoothing=smoothing, units=units)
+    elif activation_names(latents):
+        found = activation_features(recording, latents, needed_by=needed_by)
+    else:
+        found = model_features(
+            recording, latents, rate_transform=rate_transform, needed_by=needed_by
+        )
+    if features is None:
+        return found
+    chosen = {name: values for name, values in found.items() if name in features}
+    if not chosen:
+        source = recording.attrs["session"] if latents is None else latents.attrs.get("model", "")
+        raise InputError(
+            file=str(source),
+            field="features",
+            found=f"{list(features)}, none of which this source has",
+            expected=f"some of {list(found)}",
+            fix="Name others in `features`, or leave it out for all",
+        )
+    return chosen
 
 
 def trial_means(name: str, features: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +10,15 @@ import xarray as xr
 
 from driftwave.compute import generator
 from driftwave.errors import InputError
+from driftwave.readouts.activity import Activity
 from driftwave.readouts.features import abutting_runs, history_index, seen_bins
 from driftwave.readouts.folds import Plan, block_folds, grouped_folds, make_plan
-from driftwave.readouts.null import possible_shuffles, shuffled_trials
+from driftwave.readouts.null import (
+    Labels,
+    possible_shuffles,
+    shifted_bins,
+    shuffled_trials,
+)
 from driftwave.readouts.regression import Problem
 from driftwave.readouts.targets import Target
 from driftwave.recording import trial_mask
@@ -33,8 +39,10 @@ class Job:
     complete : ndarray of bool (trial, time)
         Bins whose whole history is there.
     plan : Plan
-    labels : ndarray of int (label, trial)
-        Whose target each trial is given; row 0 its own.
+    labels : ndarray of int (label, trial) or BinShifts
+        Whose target each trial is given, or shifts by bins; label 0 is the true one.
+    runs : ndarray of int (trial,)
+        Trials of one run abut in time.
     """
 
     positions: list[int]
@@ -42,12 +50,21 @@ class Job:
     history: np.ndarray
     complete: np.ndarray
     plan: Plan
-    labels: np.ndarray
+    labels: Labels
+    runs: np.ndarray
 
     def problem(self, features: np.ndarray) -> Problem:
         """The regression of these targets on some features (trial, time, dim)."""
-        values = np.stack([target.values for target in self.targets], axis=-1)
-        return Problem(features, self.history, values, self.mask, self.labels)
+        return Problem(features, self.history, self.values, self.mask, self.labels)
+
+    def activity(self, features: np.ndarray) -> Activity:
+        """What decoders other than a linear one are given of some features (trial, time, dim)."""
+        return Activity(features, self.runs, self.mask)
+
+    @property
+    def values(self) -> np.ndarray:
+        """The targets (trial, time, target)."""
+        return np.stack([target.values for target in self.targets], axis=-1)
 
     @property
     def mask(self) -> np.ndarray:
@@ -90,28 +107,54 @@ def chosen_lags(recording: xr.DataTree, wanted: int | None) -> int:
     return lags
 
 
+Span = Callable[[list[Target]], tuple[int, int]]
+
+
 def regression_jobs(
-    recording: xr.DataTree, targets: list[Target], varying: list[int], lags: int, scheme: Scheme
+    recording: xr.DataTree,
+    targets: list[Target],
+    varying: list[int],
+    span: int | Span,
+    scheme: Scheme,
 ) -> Iterator[Job]:
-    """Group the varying targets by the bins in which they are there."""
-    by_bin = history_index(abutting_runs(recording), seen_bins(recording), lags)
-    trials = len(by_bin[0])
-    by_trial = np.arange(trials)[:, None, None], np.ones((trials, 1), bool)
+    """Group the varying targets by the bins in which they are there.
+
+    Parameters
+    ----------
+    recording : DataTree
+    targets : list of Target
+    varying : list of int
+        Positions of those that are decoded.
+    span : int or function
+        Bins of history, the current one included; or, of some targets decoded together, those and
+        the bins of the future.
+    scheme : Scheme
+    """
     groups: dict[tuple[str, bytes], list[int]] = {}
     for i in varying:
         key = (targets[i].per, np.isfinite(targets[i].values).tobytes())
         groups.setdefault(key, []).append(i)
     for positions in groups.values():
         chosen = [targets[i] for i in positions]
-        history, complete = by_bin if chosen[0].per == "bin" else by_trial
+        runs, bins = abutting_runs(recording), seen_bins(recording)
+        if chosen[0].per == "trial":
+            runs, bins, lags, ahead = np.arange(len(runs)), 1, 1, 0
+        else:
+            lags, ahead = span(chosen) if callable(span) else (span, 0)
+        history, complete = history_index(runs, bins, lags, ahead)
         there = (np.isfinite(chosen[0].values) & complete).any(axis=1)
-        plan, labels = plan_and_labels(recording, there, scheme, what=chosen[0].feature)
-        yield Job(positions, chosen, history, complete, plan, labels)
+        plan, labels = plan_and_labels(recording, there, scheme, what=chosen[0].feature, bins=bins)
+        yield Job(positions, chosen, history, complete, plan, labels, runs)
 
 
 def plan_and_labels(
-    recording: xr.DataTree, there: np.ndarray, scheme: Scheme, *, what: str
-) -> tuple[Plan, np.ndarray]:
+    recording: xr.DataTree,
+    there: np.ndarray,
+    scheme: Scheme,
+    *,
+    what: str,
+    bins: int | None = None,
+) -> tuple[Plan, Labels]:
     """Folds, test split and label shuffles of the trials in which a target is there.
 
     Parameters
@@ -121,6 +164,8 @@ def plan_and_labels(
     scheme : Scheme
     what : str
         Name of the target, for the error.
+    bins : int, optional
+        Bins per trial: labels of abutting windows are then shifted by bins, not whole windows.
 
     Raises
     ------
@@ -151,11 +196,8 @@ def plan_and_labels(
             expected=f"enough for 3 folds with a gap of {gap} trials either side",
             fix="Use more trials or shorter windows in the layout, or fewer folds or a smaller gap",
         )
-    labels = shuffled_trials(
-        pool | test,
-        int(min(scheme.shuffles, possible)),
-        contiguous=contiguous,
-        gap=gap,
-        rng=generator(scheme.seed, "decoding shuffles"),
-    )
-    return plan, labels
+    rng = generator(scheme.seed, "shuffles of decoding")
+    if contiguous and bins is not None:
+        return plan, shifted_bins(pool | test, scheme.shuffles, bins, gap=gap, rng=rng)
+    count = int(min(scheme.shuffles, possible))
+    return plan, shuffled_trials(pool | test, count, contiguous=contiguous, gap=gap, rng=rng)

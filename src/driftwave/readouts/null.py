@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 
@@ -52,6 +54,78 @@ def shuffled_trials(
         for row in range(1, count + 1):
             rows[row, trials] = rng.permutation(trials)
     return rows
+
+
+@dataclass(frozen=True)
+class BinShifts:
+    """Labels shifted circularly by bins along the abutting windows that take part.
+
+    Attributes
+    ----------
+    usable : ndarray of bool (trial,)
+        Windows that take part, laid end to end; the others keep their own label.
+    shifts : ndarray of int (label,)
+        Bins by which each label is late; the first is 0, the true label.
+    """
+
+    usable: np.ndarray
+    shifts: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.shifts)
+
+    def rows(self, trials: np.ndarray, bins: int, labels: slice) -> np.ndarray:
+        """Rows (label, trial, time) of the flattened (trial, time) axis that labels come from."""
+        order = np.flatnonzero(self.usable)
+        place = np.cumsum(self.usable) - 1
+        time = np.arange(bins)
+        own = trials[:, None] * bins + time
+        late = (place[trials] * bins)[:, None] + time - self.shifts[labels][:, None, None]
+        late %= len(order) * bins
+        shifted = order[late // bins] * bins + late % bins
+        return np.where(self.usable[trials][:, None], shifted, own)
+
+
+# Whose label each trial is given (label, trial), or shifts by bins; label 0 is the true one.
+Labels = np.ndarray | BinShifts
+
+
+def label_rows(labels: Labels, trials: np.ndarray, bins: int, chosen: slice) -> np.ndarray:
+    """Rows (label, trial, time) of the flattened (trial, time) axis that labels come from."""
+    if isinstance(labels, BinShifts):
+        return labels.rows(trials, bins, chosen)
+    return labels[chosen][:, trials][..., None] * bins + np.arange(bins)
+
+
+def possible_shifts(trials: int, bins: int, gap: int) -> int:
+    """How many circular shifts by bins keep the margin of :func:`shift_margin`."""
+    return max(0, (trials - 2 * shift_margin(trials, gap)) * bins + 1)
+
+
+def shifted_bins(
+    usable: np.ndarray, count: int, bins: int, *, gap: int, rng: np.random.Generator
+) -> BinShifts:
+    """The true labels, then ``count`` different circular shifts by bins.
+
+    No shift is smaller than a tenth of the windows, nor than the gap and one window: labels that
+    are late by less than the behaviour's autocorrelation still belong to the activity.
+
+    Parameters
+    ----------
+    usable : ndarray of bool (trial,)
+    count : int
+        At most :func:`possible_shifts`; fewer are drawn where there are fewer.
+    bins : int
+        Bins per window.
+    gap : int
+        Windows left out around a held fold.
+    rng : Generator
+    """
+    windows = int(usable.sum())
+    least = shift_margin(windows, gap) * bins
+    number = min(count, possible_shifts(windows, bins, gap))
+    shifts = least + rng.permutation(possible_shifts(windows, bins, gap))[:number]
+    return BinShifts(usable, np.concatenate([[0], shifts]))
 
 
 def p_value(observed: np.ndarray, null: np.ndarray, *, smaller: bool = False) -> np.ndarray:

@@ -15,7 +15,10 @@ from functools import reduce
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
+from driftwave.readouts.null import Labels, label_rows
+
 ROWS_AT_ONCE = 8192
+VALUES_AT_ONCE = 10_000_000
 # Features are scaled to unit variance over all bins; less than this within a fold is none.
 LOWEST_VARIANCE = 1e-10
 # Of features that have unit variance over all bins: one that hardly varies in training (a unit
@@ -36,15 +39,15 @@ class Problem:
         NaN where missing.
     mask : ndarray of bool (trial, time)
         Bins used: every target finite and the history complete.
-    labels : ndarray of int (label, trial)
-        Whose target each trial is given; row 0 its own.
+    labels : ndarray of int (label, trial) or BinShifts
+        Whose target each trial is given, or shifts by bins; label 0 is the true one.
     """
 
     features: np.ndarray
     history: np.ndarray
     target: np.ndarray
     mask: np.ndarray
-    labels: np.ndarray
+    labels: Labels
 
     @property
     def columns(self) -> int:
@@ -63,15 +66,17 @@ class Problem:
         A shuffled label that is missing is the target's mean: it carries nothing.
         """
         mean = self.target[self.mask].mean(axis=0)
-        chosen = self.target[self.labels[labels][:, trials]]
-        filled = np.where(np.isnan(chosen), mean, chosen)
-        return np.moveaxis(filled, 0, 2)[self.mask[trials]]
+        filled = np.where(np.isnan(self.target), mean, self.target)
+        source = label_rows(self.labels, trials, self.mask.shape[1], labels)
+        used = np.moveaxis(source, 0, -1)[self.mask[trials]]
+        return filled.reshape(-1, filled.shape[-1])[used]
 
     def batches(self, trials: np.ndarray) -> list[np.ndarray]:
-        """The trials in pieces of at most about ``ROWS_AT_ONCE`` bins."""
+        """The trials in pieces of at most about ``ROWS_AT_ONCE`` bins, fewer of many labels."""
         if not len(trials):
             return []
-        size = max(1, ROWS_AT_ONCE // max(1, self.mask.shape[1]))
+        rows = min(ROWS_AT_ONCE, VALUES_AT_ONCE // max(1, self.columns))
+        size = max(1, rows // max(1, self.mask.shape[1]))
         return [trials[i : i + size] for i in range(0, len(trials), size)]
 
 

@@ -15,6 +15,19 @@ from driftwave.readouts.stimulus import Classified
 from driftwave.readouts.targets import Target, angle_pairs
 from driftwave.recording import trial_mask
 
+REFITTED = (
+    "fitted anew to circular shifts by bins",
+    "fitted anew to permuted whole trials",
+)
+
+# Variables of the noise ceiling, and where Ceiling holds them.
+CEILINGS = {"reliability": "reliability", "ceiling_r2": "r2", "ceiling_r2_sd": "sd"}
+_CEILING_NAMES = {
+    "reliability": "correlation of the held-out predictions of two halves of the units",
+    "ceiling_r2": "bound on R2 by the noise of the prediction (Spearman-Brown)",
+    "ceiling_r2_sd": "standard deviation over random halves",
+}
+
 # (source, target) -> scores of the folds (fold, label) and of the test split (label,)
 Cells = dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]
 
@@ -99,6 +112,9 @@ class Results:
         self.accuracy: Cells = {}
         shape = len(sources), len(targets)
         self.penalty = np.full(shape, np.nan)
+        self.ceilings = {name: np.full(shape, np.nan) for name in CEILINGS}
+        self.setting = np.full(shape, "", dtype=object)
+        self.spread: np.ndarray | None = None
         self.bins = np.zeros(len(targets), int)
         self.prediction = np.full(
             (*shape, len(self.test), seen_bins(recording)), np.nan, np.float32
@@ -113,6 +129,16 @@ class Results:
             self.penalty[s, position] = decoded.penalty[column]
             self.prediction[s, position] = decoded.prediction[self.test, :, column]
             self.bins[position] = job.mask[used].sum()
+            for name, part in CEILINGS.items():
+                values = getattr(decoded.ceiling, part)
+                if values is not None:
+                    self.ceilings[name][s, position] = values[column]
+            if decoded.settings:
+                self.setting[s, position] = decoded.settings[column]
+            if decoded.spread is not None:
+                if self.spread is None:
+                    self.spread = np.full(self.prediction.shape, np.nan, np.float32)
+                self.spread[s, position] = decoded.spread[self.test, :, column]
         for k, angle in enumerate(angle_pairs(job.targets)):
             self.angular_error[s, self.angles.index(angle)] = (
                 decoded.angular_error_fold[..., k],
@@ -124,8 +150,30 @@ class Results:
         at = self.sources.index(source), self.stimuli.index(stimulus)
         self.accuracy[at] = classified.accuracy_fold, classified.accuracy_test
 
-    def dataset(self, *, lags: int, validate_on: str, params: str, seed: int) -> xr.Dataset:
-        """All scores as one labelled dataset."""
+    def dataset(
+        self,
+        *,
+        lags: int,
+        validate_on: str,
+        params: str,
+        seed: int,
+        null: str | None = None,
+        ceiling: str = "this decoder",
+    ) -> xr.Dataset:
+        """All scores as one labelled dataset.
+
+        Parameters
+        ----------
+        lags : int
+        validate_on : str
+        params : str
+            As JSON.
+        seed : int
+        null : str, optional
+            What the null does; by default each shuffle is fitted anew.
+        ceiling : str
+            The decoder that the noise ceiling is of.
+        """
         variables: dict[str, Any] = {}
         coords: dict[str, Any] = {"features_from": self.sources}
         if self.targets:
@@ -150,7 +198,8 @@ class Results:
         attrs = {
             "session": self.recording.attrs["session"],
             "folds": "contiguous blocks" if contiguous else "whole trials, stratified by condition",
-            "null": "circular shifts by whole windows" if contiguous else "permuted whole trials",
+            "null": null or (REFITTED[0] if contiguous else REFITTED[1]),
+            "noise_ceiling": f"two random halves of the units, {ceiling}",
             "validated_on": "train and valid" if validate_on == "fitting" else "all splits",
             "lags": lags,
             "bin_width": float(self.recording["spikes"].attrs["bin_width"]),
@@ -189,11 +238,32 @@ class Results:
             attrs={"units": "1", "long_name": "R2"},
         ) | {
             "penalty": (("features_from", "target"), self.penalty, {"units": "1"}),
+            **{
+                name: (
+                    ("features_from", "target"),
+                    values,
+                    {"units": "1", "long_name": _CEILING_NAMES[name]},
+                )
+                for name, values in self.ceilings.items()
+            },
+            **self._optional(own),
             "prediction": (("features_from", *dims), self.prediction, own),
             "target_value": (dims, true, own),
             "bins_decoded": ("target", self.bins, {"units": "1"}),
             "bins_missing": ("target", missing, {"units": "1", "long_name": "NaN in the source"}),
         }
+
+    def _optional(self, own: dict[str, str]) -> dict[str, Any]:
+        """Settings in words and predictive standard deviations, of decoders that have them."""
+        found: dict[str, Any] = {}
+        if (self.setting != "").any():
+            note = {"units": "1", "long_name": "setting of the decoder of the test split"}
+            found["setting"] = (("features_from", "target"), self.setting.astype(str), note)
+        if self.spread is not None:
+            note = {**own, "long_name": "predictive standard deviation"}
+            dims = ("features_from", "target", "test_trial", "time")
+            found["prediction_sd"] = (dims, self.spread, note)
+        return found
 
     def _classification(self) -> dict[str, Any]:
         shape = len(self.sources), len(self.stimuli)

@@ -1,0 +1,1 @@
+"""Population activity of several sessions or animals, aligned and compared with one another."""

@@ -1,0 +1,46 @@
+"""Linear support vector machine, one class against the rest, its penalty chosen in the fold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import xarray as xr
+from pydantic import Field, field_validator
+
+from driftwave.readouts.classifiers import Estimator
+from driftwave.readouts.discrete import DiscreteParams, classify_recording
+
+DECODES = "discrete"
+PAPER = "Fan et al. 2008 JMLR 9:1871 (LIBLINEAR); Cortes & Vapnik 1995 Mach Learn 20:273"
+QUICK = {"shuffles": 19, "halves": 1, "inverse_penalties": (0.01, 0.1)}
+
+
+class Params(DiscreteParams):
+    """Parameters of the decoder."""
+
+    inverse_penalties: tuple[float, ...] = Field(
+        (0.001, 0.01, 0.1, 1.0),
+        min_length=1,
+        description="Inverse penalties C tried, on features of unit mean variance.",
+    )
+
+    @field_validator("inverse_penalties")
+    @classmethod
+    def _positive(cls, inverse_penalties: tuple[float, ...]) -> tuple[float, ...]:
+        if min(inverse_penalties) <= 0:
+            raise ValueError("inverse_penalties must be positive")
+        return tuple(sorted(set(inverse_penalties)))
+
+
+def _make(inverse_penalty: float) -> Any:
+    from sklearn.svm import LinearSVC
+
+    return LinearSVC(C=inverse_penalty, dual="auto", random_state=0)
+
+
+def analyse(
+    recording: xr.DataTree, latents: xr.Dataset | None, params: Params, *, seed: int
+) -> xr.Dataset:
+    """Tell each trial's class; see :func:`driftwave.readouts.discrete.classify_recording`."""
+    classifier = Estimator(_make, params.inverse_penalties)
+    return classify_recording(recording, latents, params, classifier, seed=seed)

@@ -1,0 +1,1 @@
+"""Analyses of the encoding manifold, whose points are units; each module is a plug-in."""

@@ -1,0 +1,107 @@
+"""Clustered or continuous? Statistics of a population against its continuous surrogates."""
+
+from __future__ import annotations
+
+import dask
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike
+
+from driftwave.compute import generator
+from driftwave.graphs.checks import checked_points
+from driftwave.graphs.statistics import EVIDENCE, NO_EVIDENCE, statistics_of
+from driftwave.graphs.surrogates import smoothed, surrogate_neighbours
+from driftwave.nulls.multiplicity import p_value
+
+LEAST_POINTS = 40
+ALPHA = 0.05
+
+
+def continuity(
+    points: ArrayLike, *, surrogates: int = 200, seed: int, neighbours: int = 10
+) -> xr.Dataset:
+    """Four statistics of clustering, each against continuous surrogates, and their verdict.
+
+    Parameters
+    ----------
+    points : array (point, feature)
+    surrogates : int
+        At least 19, the least with which p <= .05 can be reached.
+    seed : int
+    neighbours : int
+        Of the graph for communities.
+
+    Returns
+    -------
+    Dataset
+        For each of ``silhouette``, ``hdbscan_noise``, ``between_weight`` and ``mst_tail``: its
+        value; ``<name>_surrogate`` (surrogate); ``<name>_z``, standardised by the surrogates and
+        signed so that positive speaks for clusters; one-sided ``<name>_p``. ``combined_z``, the
+        mean of the four z over its standard deviation among surrogates, and ``combined_p``.
+        ``cluster_count`` and ``modularity`` likewise: they are no evidence (attribute
+        ``evidence`` is 0) and enter nothing. ``surrogate_share``: neighbourhood of the surrogates,
+        share of the points. Attribute ``verdict``: "clustered" where ``combined_p`` <= .05, else
+        "continuous", which says that no clustering was shown.
+
+    Raises
+    ------
+    InputError
+        With fewer than 40 points, values that are not finite, or all points alike.
+    """
+    if surrogates < 19:
+        raise ValueError("at least 19 surrogates are needed for p <= .05")
+    array = checked_points(points, least=max(LEAST_POINTS, neighbours + 1))
+    array = _rotated(array)
+    index = surrogate_neighbours(array, generator(seed, "continuity", "width"))
+    draw = dask.delayed(_surrogate_statistics)
+    observed = dask.delayed(statistics_of)(array, neighbours=neighbours, seed=seed)
+    null = [draw(array, index, neighbours, seed, number) for number in range(surrogates)]
+    observed, *null = dask.compute(observed, *null)
+    return _tested(observed, null).assign(
+        surrogate_share=((), index.shape[1] / len(array), {"units": "1"})
+    )
+
+
+def _rotated(points: np.ndarray) -> np.ndarray:
+    """Scores on the principal components that have variance: the same distances, fewer columns."""
+    left, spread, _ = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)
+    kept = spread > 1e-10 * spread[0]
+    return left[:, kept] * spread[kept]
+
+
+def _surrogate_statistics(
+    points: np.ndarray, index: np.ndarray, neighbours: int, seed: int, number: int
+) -> dict[str, float]:
+    rng = generator(seed, "continuity", str(number))
+    return statistics_of(
+        smoothed(points, index, rng), neighbours=neighbours, seed=int(rng.integers(2**31))
+    )
+
+
+def _tested(observed: dict[str, float], null: list[dict[str, float]]) -> xr.Dataset:
+    result = xr.Dataset()
+    scores = []
+    for name, sign in {**EVIDENCE, **NO_EVIDENCE}.items():
+        surrogate = np.array([one[name] for one in null], dtype=float)
+        # One set of exchangeable draws under the null: standardised together.
+        z, z_null = _standardised(sign * observed[name], sign * surrogate)
+        about = {"units": "1", "evidence": int(name in EVIDENCE)}
+        result[name] = ((), float(observed[name]), about)
+        result[f"{name}_surrogate"] = ("surrogate", surrogate, about)
+        result[f"{name}_z"] = ((), z, about)
+        result[f"{name}_p"] = ((), float(p_value(sign * surrogate, sign * observed[name])), about)
+        if name in EVIDENCE:
+            scores.append(np.append(z, z_null))
+    together = np.mean(scores, axis=0)
+    z, z_null = _standardised(together[0], together[1:])
+    p = float(p_value(together[1:], together[0]))
+    result["combined_z"] = ((), z, {"units": "1"})
+    result["combined_p"] = ((), p, {"units": "1"})
+    return result.assign_attrs(verdict="clustered" if p <= ALPHA else "continuous")
+
+
+def _standardised(value: float, null: np.ndarray) -> tuple[float, np.ndarray]:
+    spread = null.std(ddof=1)
+    if spread == 0:
+        return (0.0 if value == null[0] else float(np.sign(value - null[0]) * np.inf)), null * 0
+    return float((value - null.mean()) / spread), (null - null.mean()) / spread

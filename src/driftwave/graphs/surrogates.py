@@ -1,0 +1,118 @@
+"""Continuous surrogates of a population of points: its shape without its gaps."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial import cKDTree
+from scipy.spatial.distance import pdist, squareform
+
+from driftwave.graphs.knn import nearest
+from driftwave.graphs.statistics import spanning_tree
+
+DENSITY_NEIGHBOURS = 20
+FIRST_SHARE = 0.125
+DEEPEST = 1.25
+DRAWS = 4
+
+
+def surrogate_neighbours(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Neighbourhoods (point, neighbour) just wide enough to fill the gaps.
+
+    An eighth of the points, doubled until surrogates have no second mode more than ``DEEPEST``
+    nats deep (mean of ``DRAWS`` draws); all other points at the most.
+    """
+    count = max(3, round(FIRST_SHARE * len(points)))
+    while True:
+        count = min(count, len(points) - 1)
+        index = nearest(points, count)[1]
+        depth = np.mean([prominence(smoothed(points, index, rng)) for _ in range(DRAWS)])
+        if depth <= DEEPEST or count == len(points) - 1:
+            return index
+        count *= 2
+
+
+def smoothed(points: np.ndarray, index: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    r"""Every point moved at random within its neighbourhood, the covariance kept.
+
+    :math:`x_i^* = m_i + (x_i - m_i + \delta_i) / \sqrt 2` with :math:`m_i` the mean of the
+    neighbours and :math:`\delta_i` Gaussian with their covariance, so that neither the noise about
+    a manifold nor its thickness grows; then the principal components are scaled back to the
+    variances of the points.
+
+    Parameters
+    ----------
+    points : ndarray (point, feature)
+    index : ndarray (point, neighbour)
+        Neighbours of each point.
+    rng : Generator
+    """
+    nearby = points[index]
+    middle = nearby.mean(axis=1)
+    weight = rng.standard_normal(index.shape) / np.sqrt(index.shape[1])
+    step = np.einsum("ik,ikf->if", weight, nearby - middle[:, None])
+    return _with_covariance(middle + (points - middle + step) / np.sqrt(2), points)
+
+
+def _with_covariance(points: np.ndarray, model: np.ndarray) -> np.ndarray:
+    centre = model.mean(axis=0)
+    _, spread, axes = np.linalg.svd(model - centre, full_matrices=False)
+    scores = (points - points.mean(axis=0)) @ axes.T
+    norm = np.linalg.norm(scores, axis=0)
+    scale = np.where(norm > 1e-12 * spread[0], spread / np.maximum(norm, 1e-300), 0.0)
+    return centre + (scores * scale) @ axes
+
+
+def prominence(points: np.ndarray) -> float:
+    """Depth, in nats of density, of the deepest valley that parts a second mode from a higher one.
+
+    Density by the distance to the 20th neighbour, at points and at the middle of the edges of the
+    union of 10-nearest-neighbour graph and minimum spanning tree; modes and the saddles joining
+    them by union-find from the highest density down (0-dimensional persistence).
+
+    Parameters
+    ----------
+    points : ndarray (point, feature)
+    """
+    tree = cKDTree(points)
+    wanted = min(DENSITY_NEIGHBOURS, (len(points) - 1) // 2)
+    distance, index = tree.query(points, 2 * wanted + 1)
+    # The dimension by which distance becomes density is that at the scale it is measured.
+    growth = np.log(np.maximum(distance[:, -1], 1e-300) / np.maximum(distance[:, wanted], 1e-300))
+    dimension = np.log(2) / max(float(np.median(growth)), 1e-3)
+    edges = _edges(points, index[:, 1 : min(11, wanted + 1)])
+    tiny = np.finfo(float).tiny
+    height = -dimension * np.log(np.maximum(distance[:, wanted], tiny))
+    middle = (points[edges[:, 0]] + points[edges[:, 1]]) / 2
+    between = -dimension * np.log(np.maximum(tree.query(middle, wanted + 1)[0][:, -1], tiny))
+    level = np.minimum(between, height[edges].min(axis=1))
+    order = np.argsort(-level)
+    return _second_mode(height, edges[order], level[order])
+
+
+def _edges(points: np.ndarray, index: np.ndarray) -> np.ndarray:
+    row = np.repeat(np.arange(len(points)), index.shape[1])
+    tree, _ = spanning_tree(squareform(pdist(points)))
+    pairs = np.concatenate([np.column_stack([row, index.ravel()]), tree])
+    return np.unique(np.sort(pairs, axis=1), axis=0)
+
+
+def _second_mode(height: np.ndarray, edges: np.ndarray, level: np.ndarray) -> float:
+    root = list(range(len(height)))
+    peak = height.tolist()
+
+    def find(node: int) -> int:
+        while root[node] != node:
+            root[node] = root[root[node]]
+            node = root[node]
+        return node
+
+    deepest = 0.0
+    for (a, b), saddle in zip(edges.tolist(), level.tolist(), strict=True):
+        first, second = find(a), find(b)
+        if first == second:
+            continue
+        if peak[first] < peak[second]:
+            first, second = second, first
+        deepest = max(deepest, peak[second] - saddle)
+        root[second] = first
+    return deepest

@@ -1,0 +1,106 @@
+"""Blocks of trials within which class labels are exchanged for the null.
+
+Exchanging labels only within a stretch of the session keeps slow drift where it is: a decoder that
+tells early from late trials gains nothing from it under the null that it does not gain from the
+true labels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from driftwave.errors import InputError
+from driftwave.readouts.null import possible_shuffles, shuffled_trials
+
+# Fewest trials of a block where none are named: fewer leave little to exchange.
+SHORTEST_BLOCK = 20
+
+
+def trial_blocks(
+    recording: xr.DataTree,
+    there: np.ndarray,
+    classes: int,
+    *,
+    column: str | None = None,
+    length: int | None = None,
+) -> np.ndarray:
+    """Block (trial,) of each trial.
+
+    Parameters
+    ----------
+    recording : DataTree
+    there : ndarray of bool (trial,)
+        Trials that take part; the others are of block -1.
+    classes : int
+    column : str or None
+        Column of the trials table that names the blocks.
+    length : int or None
+        Trials of a block, in the order of their starts; by default twice the number of classes,
+        at least ``SHORTEST_BLOCK``.
+
+    Raises
+    ------
+    InputError
+        No such column.
+    """
+    trials = recording["trials"].to_dataset()
+    block = np.full(len(there), -1)
+    used = np.flatnonzero(there)
+    if column is not None:
+        if column not in trials:
+            raise InputError(
+                file=recording.attrs["session"],
+                field="params.block_column",
+                found=f"{column!r}, and columns {sorted(map(str, trials.data_vars))}",
+                expected="a column of the trials table",
+                fix="Name one of these, or leave block_column out for blocks in time",
+            )
+        block[used] = np.unique(trials[column].values[used].astype(str), return_inverse=True)[1]
+        return block
+    start = recording["spikes"].to_dataset()["trial_start"].values[used]
+    wanted = length or max(SHORTEST_BLOCK, 2 * classes)
+    number = max(1, round(len(used) / wanted))
+    order = used[np.argsort(start, kind="stable")]
+    for k, some in enumerate(np.array_split(order, number)):
+        block[some] = k
+    return block
+
+
+def exchangeable(classes: np.ndarray, block: np.ndarray) -> float:
+    """Share of trials that share their block with a trial of another class.
+
+    0 where every block holds one class: labels and drift can then not be told apart, and p is 1.
+    """
+    used = np.flatnonzero(block >= 0)
+    mixed = [len(np.unique(classes[block == block[trial]])) > 1 for trial in used]
+    return float(np.mean(mixed)) if mixed else 0.0
+
+
+def label_shuffles(
+    block: np.ndarray, count: int, *, contiguous: bool, gap: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Whose class each trial is given: row 0 its own, then the shuffles (1 + count, trial).
+
+    Labels are permuted within blocks; where trials are abutting windows of one recording they are
+    shifted circularly instead, and there may be fewer shifts than wanted.
+
+    Parameters
+    ----------
+    block : ndarray of int (trial,)
+        -1 for trials that take no part and keep their own.
+    count : int
+    contiguous : bool
+    gap : int
+        Windows left out of training either side of a held one.
+    rng : Generator
+    """
+    used = block >= 0
+    if contiguous:
+        possible = possible_shuffles(int(used.sum()), contiguous=True, gap=gap)
+        return shuffled_trials(used, int(min(count, possible)), contiguous=True, gap=gap, rng=rng)
+    rows = np.tile(np.arange(len(block)), (count + 1, 1))
+    for k in np.unique(block[used]):
+        some = np.flatnonzero(block == k)
+        rows[1:, some] = rng.permuted(np.tile(some, (count, 1)), axis=1)
+    return rows

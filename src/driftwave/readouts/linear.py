@@ -1,0 +1,91 @@
+"""Ridge regression on a stretch of activity, with every shuffle fitted anew from moments."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from driftwave.compute import generator
+from driftwave.readouts.ceiling import random_halves
+from driftwave.readouts.crossval import Decoded, cross_validate
+from driftwave.readouts.features import history_index
+from driftwave.readouts.jobs import Job
+from driftwave.readouts.params import Params
+from driftwave.readouts.regression import Problem
+from driftwave.readouts.targets import angle_pairs
+
+
+def sorted_penalties(penalties: tuple[float, ...]) -> tuple[float, ...]:
+    """Distinct penalties in order.
+
+    Raises
+    ------
+    ValueError
+        One is not positive.
+    """
+    if min(penalties) <= 0:
+        raise ValueError("penalties must be positive")
+    return tuple(sorted(set(penalties)))
+
+
+def regress(
+    job: Job,
+    views: Sequence[np.ndarray],
+    spans: Sequence[tuple[int, int]],
+    params: Params,
+    penalties: Sequence[float],
+    halved: bool,
+    seed: int,
+) -> Decoded:
+    """Decode the targets of a job, smoothing, span and penalty chosen inside the folds.
+
+    Parameters
+    ----------
+    job : Job
+        Its bins have the longest of the spans.
+    views : sequence of ndarray (trial, time, dim)
+        Features, one for each smoothing that is tried.
+    spans : sequence of (int, int)
+        Bins of history (the current one included) and of the future that are tried.
+    params : Params
+    penalties : sequence of float
+    halved : bool
+        Whether to compute the noise ceiling.
+    seed : int
+    """
+    by_trial = job.targets[0].per == "trial"
+    bins = job.mask.shape[1]
+    tried = [(1, 0)] if by_trial else list(spans)
+    problems, names = [], []
+    for number, features in enumerate(views):
+        for past, future in tried:
+            history, _ = history_index(job.runs, bins, past, future)
+            problems.append(Problem(features, history, job.values, job.mask, job.labels))
+            names.append(_named(number, past, future, views, tried, params))
+    rng = generator(seed, "halves of the units")
+    count = params.halves if halved else 0
+    halves = random_halves(views[0].shape[-1], count, rng)
+    pairs = list(angle_pairs(job.targets).values())
+    found = cross_validate(problems, job.plan, penalties, pairs, halves)
+    if len(problems) == 1:
+        return found
+    settings = [
+        json.dumps({**names[view], "penalty": penalty})
+        for view, penalty in zip(found.chosen, found.penalty, strict=True)
+    ]
+    return replace(found, settings=settings)
+
+
+def _named(
+    number: int,
+    past: int,
+    future: int,
+    views: Sequence[np.ndarray],
+    spans: Sequence[tuple[int, int]],
+    params: Params,
+) -> dict[str, float]:
+    span = {"past": past - 1, "future": future} if len(spans) > 1 else {}
+    return span | ({"smoothing": params.widths[number]} if len(views) > 1 else {})

@@ -1,0 +1,1 @@
+"""Non-negative tensor factorisation, with and without circular shifts of an axis."""

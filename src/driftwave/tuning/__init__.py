@@ -1,0 +1,1 @@
+"""What units respond to: peristimulus rates by condition, their significance and tuning."""
