@@ -24,6 +24,7 @@ from driftwave import registry
 from driftwave.compute import blas_threads, dask_threads
 from driftwave.errors import DriftwaveError
 from driftwave.store import open_dataset, verify_store, write_tree
+from driftwave.workflow_figures import FIGURES, REPORT_STAGES
 
 # What makes a plug-in quick, where its module holds no QUICK: least values of such parameters.
 CHEAP = {
@@ -35,7 +36,10 @@ CHEAP = {
     "surrogates": 1,
     "bootstrap": 1,
 }
-ANALYSES = ("decoding", "manifolds", "waves")
+ANALYSES = ("decoding", "manifolds", "encoding", "waves")
+# What a figure may take.
+RESULTS = {"", "latents", "scores", "decode", "manifold", "encoding", "waves", "detectors"}
+RESULTS |= {"decoders", "geometry", "agreement", "spike_waves", "connectome", "both_sides", "group"}
 
 
 def names(*kinds: str) -> list[Any]:
@@ -140,6 +144,23 @@ def test_parameters_are_described_checked_and_have_defaults(kind: str, name: str
 @pytest.mark.parametrize("name", registry.plugins("models"))
 def test_a_model_says_what_it_observes(name: str) -> None:
     assert registry.plugin("models", name).observes in ("spikes", "field")
+
+
+@pytest.mark.parametrize("name", registry.plugins("decoding"))
+def test_a_decoder_says_what_it_decodes(name: str) -> None:
+    constants = registry.plugin("decoding", name).constants
+    assert constants.get("DECODES") in ("behaviour", "continuous", "discrete", "both")
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_names_results_and_plugins_that_there_are(name: str) -> None:
+    kind = FIGURES[name]
+    assert kind.stage in REPORT_STAGES
+    assert kind.results in RESULTS
+    plugins = {"decoders": "decoding", "geometry": "manifolds", "detectors": "waves"}
+    if kind.results in plugins:
+        assert kind.plugins
+        assert kind.plugins <= set(registry.plugins(plugins[kind.results]))
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def test_the_dimension_of_a_torus_is_the_number_of_its_circles(dimension):
 def test_the_dimension_is_local_and_does_not_depend_on_scale():
     rng = np.random.default_rng(0)
     curve = np.column_stack([np.linspace(0, 20, 400), np.zeros((400, 2))])
-    ball = rng.uniform(-1, 1, size=(600, 3)) + [40, 0, 0]
+    ball = rng.uniform([39, -1, -1], [41, 1, 1], size=(1500, 3))
     points = np.concatenate([curve, ball])
     found = local_dimension(points)
     assert np.median(found[:400]) == pytest.approx(1, abs=0.1)

@@ -31,6 +31,7 @@ PLUGINS = {
         "wiener": 'DECODES = "continuous"',
         "lda": 'DECODES = "discrete"',
         "learning_curve": 'DECODES = "both"',
+        "place": 'DECODES = "behaviour"',
     },
     "manifolds": {"pca": "", "topology": ""},
     "encoding": {"neural_factors": ""},
@@ -102,6 +103,8 @@ def test_decoders_run_where_there_is_what_they_decode(
     assert decoded["spiking"] == both
     assert decoded["task"] == [f"{n}.{s}" for n in EVERYTHING["decoders"] for s in SOURCES]
     assert decoded["bare"] == []
+    place = checked_plan(content | {"decoders": {"place": {}}})
+    assert [s for s in plan.sessions if "decoders" in stages(place, s)] == ["spiking"]
     job = next(j for j in plan.jobs("task") if j.name == "lda.fa" and j.stage == "decoders")
     assert job.outputs == (plan.path("task", "decoders", "lda", "fa.zarr"),)
     assert job.inputs == (plan.recording("task"), plan.store("task", "latents", "fa"))
@@ -232,6 +235,19 @@ def test_groups_compare_recordings_or_latents(
     made = {path for job in plan.all_jobs() for path in job.outputs}
     assert {path for job in jobs.values() for path in job.inputs} <= made
     assert "groups of sessions" in as_html(summarise(plan))
+
+
+def test_groups_may_compare_activations_that_nothing_else_reads(
+    content: dict[str, Any],  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    add(tmp_path, SPIKES, TASK, stage="fit")
+    groups = {"units": {"sessions": ["spiking", "task"], "source": "hidden"}}
+    plan = checked_plan(content | {"groups": groups, "activations": {"hidden": {"model": "fa"}}})
+    job = next(job for job in plan.comparisons() if job.stage == "align")
+    made = {path for job in plan.all_jobs() for path in job.outputs}
+    assert plan.activations_store("task", "hidden") in job.inputs
+    assert set(job.inputs) <= made
 
 
 @pytest.mark.usefixtures("plugins")

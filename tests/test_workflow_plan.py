@@ -218,6 +218,13 @@ def test_parameter_names_are_those_of_the_class() -> None:
     assert parameter_names("driftwave.models.smoothing") == set(smoothing.Params.model_fields)
 
 
+def test_parameter_names_follow_an_imported_class() -> None:
+    from driftwave.alignment import compare
+
+    assert parameter_names("driftwave.alignment.compare") == set(compare.Params.model_fields)
+    assert parameter_names("driftwave.no_such_package.module") is None
+
+
 HEAVY = ("torch", "pynwb", "h5py", "xarray", "zarr", "dask", "sklearn", "pandas", "numpy")
 
 
@@ -225,13 +232,21 @@ def test_planning_the_demo_imports_nothing_heavy() -> None:
     script = f"""
 import json, sys, yaml
 from driftwave.preflight import checked_plan
-plan = checked_plan(yaml.safe_load(open("config/config.yaml")))
+from driftwave.workflow_figures import GROUP_FIGURES
+demo = yaml.safe_load(open("config/config.yaml"))
+more = {{"decoders": {{"lda": {{}}, "wiener": {{}}}}, "geometry": {{"again": {{"plugin": "pca"}}}},
+        "connectome": {{}}, "activations": {{"units": {{"model": "langevinflow"}}}}}}
+plan = checked_plan(demo | more)
 plan.targets()
 for job in plan.all_jobs():
-    kinds = {{"fit": lambda: plan.plugin_of(job.name), "figure": lambda: job.name.split(".")[0],
+    first = job.name.split(".")[0]
+    kinds = {{"fit": lambda: plan.plugin_of(job.name), "figure": lambda: first,
              "simulate": lambda: plan.config.simulations[job.name].simulator,
-             "detect": lambda: plan.detector_plugin(job.name)}}
-    if job.stage in ("decode", "manifold", "waves"):
+             "detect": lambda: plan.detector_plugin(job.name),
+             "decoders": lambda: plan.named_plugin("decoders", first),
+             "geometry": lambda: plan.named_plugin("geometry", first),
+             "group_figure": lambda: list(GROUP_FIGURES)[0]}}
+    if job.stage in ("decode", "manifold", "encode", "waves"):
         plan.code(job.stage, plan.analysis(job.stage).plugin)
     else:
         plan.code(job.stage, kinds.get(job.stage, str)())

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from driftwave.store import open_dataset
 from workflow_project import CONFIG, Project, make_project
 
 TOY = '''"""A toy."""
@@ -133,16 +134,31 @@ def test_every_planned_job_is_a_rule_with_its_log(project: Project) -> None:
 
 @pytest.mark.slow
 def test_further_analyses_run_and_their_figures_are_drawn(project: Project) -> None:
-    """Plug-ins as another lab would write them, through the workflow's own rules."""
-    rows = [row.replace("\tdecode,manifold", "\tmanifold") for row in ROWS]
-    project.configure({k: v for k, v in ASKED.items() if k != "decoders"}, *rows)
+    """Real plug-ins, and those that another lab would write, through the workflow's own rules."""
+    from driftwave.alignment import compare
+    from driftwave.encoding import neural_factors
+    from driftwave.manifolds import embedding
+
+    more = {
+        "decoders": {"lda": {"params": {"shuffles": 19}}},
+        "geometry": {"toy": {}, "embedding": {"params": embedding.QUICK}},
+        "encoding": {"plugin": "neural_factors", "params": neural_factors.QUICK},
+        "groups": {"pair": {"sessions": ["one", "two"], "params": compare.QUICK}},
+    }
+    project.configure(ASKED | more, *ROWS)
     wanted = [
-        "results/one/geometry/toy/smoothing.zarr",
-        "results/two/geometry/toy/recording.zarr",
+        "results/one/decoders/lda/smoothing.zarr",
+        "results/one/geometry/embedding/smoothing.zarr",
         "results/one/figures/toy_geometry.toy.smoothing.png",
         "results/one/figures/toy_encoding.recording.png",
         "results/one/figures/toy_both.png",
+        "results/groups/pair.zarr",
     ]
-    project.snakemake(*wanted)
+    grouped = [job for job in plan_of(project) if job["stage"] == "group_figure"]
+    project.snakemake(*wanted, *grouped[-1]["outputs"])
     for path in wanted:
         assert (project.folder / path).exists()
+    compared = open_dataset(project.folder / "results" / "groups" / "pair.zarr")
+    assert list(compared["session"].values) == ["one", "two"]
+    decoded = open_dataset(project.folder / wanted[0])
+    assert list(decoded["stimulus"].values) == ["condition"]

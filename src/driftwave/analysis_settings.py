@@ -58,7 +58,7 @@ class GroupConfig(Strict):
 
     sessions: list[Name] = Field(min_length=2)
     source: Name = Field(
-        "recording", description="recording, or the model whose rates and latents are compared."
+        "recording", description="recording, or the model or activations that are compared."
     )
     params: dict[str, Any] = Field(default_factory=dict)
 

@@ -144,7 +144,7 @@ def _groups(plan: Plan, file: str | Path) -> Iterator[InputError]:
         for session in group.sessions:
             if session not in spiking:
                 continue
-            sources = [RECORDING, *plan.shown(session, "spikes")]
+            sources = [RECORDING, *plan.shown(session, "spikes"), *plan.activations(session)]
             if source not in sources:
                 yield InputError(
                     file=file,

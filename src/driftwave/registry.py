@@ -140,7 +140,7 @@ def parameter_names(module: str, name: str = "Params") -> frozenset[str] | None:
     """Names of a plug-in's parameters, read from its source; None if they cannot be told.
 
     They can where its ``Params``, and all that this derives from, lead to pydantic's BaseModel by
-    classes of the same module or imported by name.
+    classes of the same module or imported by name; ``Params`` itself may be imported as well.
     """
     source = _source_of(module)
     if source is None:
@@ -167,7 +167,7 @@ def parameter_names(module: str, name: str = "Params") -> frozenset[str] | None:
                 return None
             names |= known
         return frozenset(names)
-    return None
+    return parameter_names(*places[name]) if name in places else None
 
 
 def _is_field(node: ast.stmt) -> bool:

@@ -69,7 +69,7 @@ class AnalysisPlan(WavePlan):
         continuous = bool(groups & {"behavior", "stimulus"})
         conditions = layout.trials is not None and bool(layout.trials.condition)
         discrete = "stimulus" in groups or conditions
-        found = {"continuous": continuous, "discrete": discrete}
+        found = {"continuous": continuous, "discrete": discrete, "behaviour": "behavior" in groups}
         return "spikes" in groups and found.get(kind, continuous or discrete)
 
     def _is_of(self, session: str, entry: OfSessions) -> bool:
@@ -202,8 +202,11 @@ class AnalysisPlan(WavePlan):
             yield self._job(session, "activations", name, [store], [recording, origin])
 
     def _read_activations(self, session: str) -> list[str]:
-        """Activations that some analysis of the session reads."""
-        read = {s for stage in ("manifold", "encode") for s in self.sources(session, stage)}
+        """Activations that some analysis of the session, or a group with it, reads."""
+        groups = self.groups().items()
+        grouped = {self.group_source(name) for name, of in groups if session in of}
+        stages = ("manifold", "encode")
+        read = grouped.union(*(self.sources(session, stage) for stage in stages))
         for key in NAMED:
             for name in self.named(key):
                 read.update(self.named_sources(session, key, name))

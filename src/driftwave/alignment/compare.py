@@ -71,10 +71,11 @@ def compare(
     Returns
     -------
     Dataset
-        ``score (score, session, other)``: held-out correlation of canonical variates, held-out R2
-        of ``other`` from ``session`` by Procrustes, accuracy in ``other`` of a decoder fitted to
-        ``session``; with ``score_ceiling``, ``score_floor``, ``null_score (..., shuffle)``,
-        ``score_p_value`` and ``score_q_value``. ``distance (measure, session, other)`` with
+        ``aligned_score (score, session, other)``: held-out correlation of canonical variates,
+        held-out R2 of ``other`` from ``session`` by Procrustes, accuracy in ``other`` of a decoder
+        fitted to ``session`` (``chance`` beside it); with ``aligned_score_ceiling``,
+        ``aligned_score_floor``, ``null_aligned_score (..., shuffle)``, ``aligned_score_p_value``
+        and ``aligned_score_q_value``. ``distance (measure, session, other)`` with
         ``distance_ceiling`` (between halves of one session), ``null_distance``,
         ``distance_floor`` (its mean), ``p_value`` and ``q_value``; ``mds (measure, session,
         mds_component)`` and ``stress (measure)``. ``shared (session, other, condition)``,

@@ -81,7 +81,7 @@ def _scaled(points: np.ndarray) -> np.ndarray:
 
 
 def _by_eccentricity(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Coupling of points by the rank of their mean distance to the others: a start near isometry."""
+    """Coupling of points by their mean distance to the others: a start near isometry."""
     import ot
 
     plan = ot.emd_1d(first.mean(axis=1), second.mean(axis=1))

@@ -61,14 +61,13 @@ class HeldOut:
     r2_back_floor: float
 
 
-def equal_folds(conditions: int, most: int, rng: np.random.Generator) -> np.ndarray:
+def equal_folds(conditions: int, fewest: int, most: int, rng: np.random.Generator) -> np.ndarray:
     """Fold (condition,) in folds of equal size; -1 for the few left over, which always train.
 
     Equal folds can be exchanged as wholes, so that a permutation of the conditions never needs
     components of a set of conditions other than those of the folds.
     """
-    choices = range(min(3, conditions), min(most, conditions) + 1)
-    folds = max(choices, key=lambda k: (conditions - conditions % k, k))
+    folds = max(range(fewest, most + 1), key=lambda k: (conditions - conditions % k, k))
     fold = np.full(conditions, -1)
     used = rng.permutation(conditions)[: conditions - conditions % folds]
     fold[used] = np.arange(len(used)) % folds

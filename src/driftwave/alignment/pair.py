@@ -10,11 +10,13 @@ import numpy as np
 from driftwave.alignment import cka, dynamics, heldout, rsa, shape
 from driftwave.alignment.halves import Halved
 from driftwave.alignment.params import Params
-from driftwave.alignment.transfer import Source, permuted_accuracy, transferred
+from driftwave.alignment.transfer import Source, transferred
 from driftwave.compute import generator
 from driftwave.geometry.dimension import principal_components
 
 FEWEST_CONDITIONS = 3
+# Two to decode, two to fit an alignment to.
+FEWEST_TO_DECODE = 4
 
 
 @dataclass
@@ -30,7 +32,9 @@ class Compared:
     score, floor : dict of ndarray (permutation,), dict of float
         By score, ``..._back`` for the other direction.
     within : dict of float
-        Accuracy of each session's own decoder in the halves used here.
+        Accuracy of the tested session's own decoder in the halves used here.
+    chance : float
+        Accuracy by chance.
     reasons : dict of str
         Why a measure could not be taken.
     """
@@ -42,6 +46,7 @@ class Compared:
     score: dict[str, np.ndarray] = field(default_factory=dict)
     floor: dict[str, float] = field(default_factory=dict)
     within: dict[str, float] = field(default_factory=dict)
+    chance: float = np.nan
     reasons: dict[str, str] = field(default_factory=dict)
 
 
@@ -105,18 +110,37 @@ def compare_pair(
         Components; None for as many as the pair allows.
     """
     rng = generator(seed, "alignment folds")
-    fold = heldout.equal_folds(len(labels), params.folds, rng)
-    permutations = heldout.condition_permutations(fold, shuffles, rng)
+    count = len(labels)
+    fold = heldout.equal_folds(count, 3, min(count, params.folds), rng)
+    decoded = _decoded_together(count, params.folds, rng)
+    plans = tuple(
+        Plan(f, heldout.condition_permutations(f, shuffles, rng)) for f in (fold, decoded)
+    )
     sources = [
         Source(h, h.windows(params.windows), np.array([h.labels.index(label) for label in labels]))
         for h in (a, b)
     ]
     wanted = dims or common_dims(a, b, fold, params)
     parts = [
-        _Split(sources, split, fold, permutations, wanted, measures, params, seed).run()
+        _Split(sources, split, plans, wanted, measures, params, seed).run()
         for split in range(params.splits)
     ]
     return _mean(parts)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Folds (condition,) over conditions and the permutations that keep them whole."""
+
+    fold: np.ndarray
+    permutations: np.ndarray
+
+
+def _decoded_together(conditions: int, most: int, rng: np.random.Generator) -> np.ndarray:
+    """Folds of at least two conditions; one for all where there are too few to decode."""
+    if conditions < FEWEST_TO_DECODE:
+        return np.zeros(conditions, int)
+    return heldout.equal_folds(conditions, 2, min(conditions // 2, most), rng)
 
 
 class _Split:
@@ -126,20 +150,16 @@ class _Split:
         self,
         sources: list[Source],
         split: int,
-        fold: np.ndarray,
-        permutations: np.ndarray,
+        plans: tuple[Plan, ...],
         dims: int,
         measures: Sequence[str],
         params: Params,
         seed: int,
     ) -> None:
-        self.sources, self.split, self.fold = sources, split, fold
-        self.permutations, self.measures, self.params, self.seed = (
-            permutations,
-            measures,
-            params,
-            seed,
-        )
+        self.sources, self.split = sources, split
+        self.measures, self.params, self.seed = measures, params, seed
+        plan, self.decoded = plans
+        fold, self.fold, self.permutations = plan.fold, plan.fold, plan.permutations
         self.averages = [
             source.halved.averages(split, half, source.conditions)
             for half, source in enumerate(sources)
@@ -184,12 +204,21 @@ class _Split:
     def _transfer(self) -> None:
         """Each session's decoder in the other; the second half of b is tested, the first of a."""
         a, b = self.sources
+        fold, permutations = self.decoded.fold, self.decoded.permutations
+        if fold.max() < 1:
+            self.found.reasons["decoding_accuracy"] = (
+                f"{len(fold)} shared conditions, {FEWEST_TO_DECODE} are needed"
+            )
+            return
+        rows = self.averages[0].shape[1] * int((fold != 0).sum())
+        dims = max(1, min(self.found.dims, (rows - 1) // 3))
+        self.found.chance = 1 / int((fold == 0).sum())
         for key, first, second, half in (("", a, b, 1), ("_back", b, a, 0)):
             name = f"decoding_accuracy{key}"
-            tables = transferred(first, second, self.split, half, self.found.dims)
-            self.found.score[name] = permuted_accuracy(tables["aligned"], self.permutations)
-            self.found.floor[name] = float(np.diagonal(tables["floor"]).mean())
-            self.found.within[name] = float(np.diagonal(tables["within"]).mean())
+            found = transferred(first, second, self.split, half, fold, permutations, dims)
+            self.found.score[name] = found.aligned
+            self.found.floor[name] = found.floor
+            self.found.within[name] = found.within
 
     def _reduced(self, half: int) -> np.ndarray:
         """Averages (condition, time, component) of one half in all its shared conditions."""
@@ -307,5 +336,6 @@ def _mean(parts: list[Compared]) -> Compared:
         arrays("score"),
         {k: float(v) for k, v in arrays("floor").items()},
         {k: float(v) for k, v in arrays("within").items()},
+        parts[0].chance,
         reasons,
     )

@@ -124,10 +124,12 @@ def _score_variables(pairs: Pairs, shuffles: int, dims_kept: int) -> dict[str, A
     null = np.full((*shape, shuffles), np.nan)
     chance = np.full((count, count), np.nan)
     for (i, j), found in pairs.across.items():
-        chance[i, j] = chance[j, i] = 1 / len(pairs.labels[i, j])
+        chance[i, j] = chance[j, i] = found.chance
         for k, name in enumerate(SCORES):
             back = name if name == "cca_correlation" else f"{name}_back"
             for (row, column), key in (((i, j), name), ((j, i), back)):
+                if key not in found.score:
+                    continue
                 values = found.score[key]
                 score[k, row, column], null[k, row, column] = values[0], values[1:]
                 floor[k, row, column] = found.floor[key]
@@ -136,13 +138,17 @@ def _score_variables(pairs: Pairs, shuffles: int, dims_kept: int) -> dict[str, A
     dims = ("score", "session", "other")
     one = {"units": "1"}
     return {
-        "score": (dims, score, one),
-        "score_ceiling": (dims, ceiling, {**one, "long_name": "what noise within sessions allows"}),
-        "score_floor": (dims, floor, {**one, "long_name": "components matched by order alone"}),
-        "null_score": ((*dims, "shuffle"), null.astype(np.float32), one),
-        "score_p_value": (dims, p, one),
-        "score_q_value": (dims, _q_values(p), one),
-        "chance": (dims[1:], chance, {**one, "long_name": "accuracy by chance"}),
+        "aligned_score": (dims, score, one),
+        "aligned_score_ceiling": (dims, ceiling, one | {"long_name": "what noise allows"}),
+        "aligned_score_floor": (dims, floor, one | {"long_name": "matched by order alone"}),
+        "null_aligned_score": ((*dims, "shuffle"), null.astype(np.float32), one),
+        "aligned_score_p_value": (dims, p, one),
+        "aligned_score_q_value": (dims, _q_values(p), one),
+        "chance": (
+            dims[1:],
+            chance,
+            {**one, "long_name": "accuracy by chance, conditions decoded together"},
+        ),
         "correlation": _correlations(pairs, "correlation", dims_kept),
         "correlation_floor": _correlations(pairs, "correlation_floor", dims_kept),
         "correlation_ceiling": _correlation_ceilings(pairs, dims_kept),
@@ -158,7 +164,7 @@ def _score_ceilings(
     (Spearman 1904); a decoder cannot do better than the tested session's own.
     """
     if name == "decoding_accuracy":
-        return found.within[name], found.within[f"{name}_back"]
+        return found.within.get(name, np.nan), found.within.get(f"{name}_back", np.nan)
     own = [max(0.0, float(w.score[name][0])) for w in within]
     both = float(np.sqrt(own[0] * own[1]))
     return both, both

@@ -5,8 +5,6 @@ Walther et al. 2016 (10.1016/j.neuroimage.2015.12.012); Diedrichsen et al. 2021 
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 
 from driftwave.alignment.halves import Halved, grouped_means
@@ -41,16 +39,14 @@ def crossnobis(patterns: np.ndarray, residuals: np.ndarray, freedom: int) -> np.
     data = Dataset(
         patterns.reshape(-1, dims),
         obs_descriptors={
-            "pattern": np.tile(np.arange(count), folds),
-            "fold": np.repeat(np.arange(folds), count),
+            "pattern": np.tile(np.arange(count, dtype=float), folds),
+            "fold": np.repeat(np.arange(folds, dtype=float), count),
         },
     )
     noise = prec_from_residuals(residuals, dof=freedom, method="shrinkage_diag")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        found = calc_rdm(
-            data, method="crossnobis", descriptor="pattern", cv_descriptor="fold", noise=noise
-        )
+    found = calc_rdm(
+        data, method="crossnobis", descriptor="pattern", cv_descriptor="fold", noise=noise
+    )
     (rdm,) = found if isinstance(found, list) else (found,)
     return np.asarray(rdm.dissimilarities[0])
 

@@ -1,7 +1,9 @@
 """A decoder of the condition, fitted to one session and tested in another.
 
-Gallego et al. 2020 (10.1038/s41593-019-0555-4): latents are aligned by canonical correlation of
-condition averages. Here the trials the decoder is tested on take no part in the alignment.
+Gallego et al. 2020 (10.1038/s41593-019-0555-4) align the latents of sessions by canonical
+correlation of condition averages and decode across them. An alignment that has seen the averages
+of the conditions to be decoded finds them again in unrelated data too; here it is fitted to other
+conditions than those decoded, and the trials tested take no part in it.
 """
 
 from __future__ import annotations
@@ -9,19 +11,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from driftwave.alignment.halves import Halved
+from driftwave.alignment.heldout import condition_products, summed
 from driftwave.geometry.dimension import principal_components
 
 
 @dataclass(frozen=True)
 class View:
-    """One half of a session in its principal components.
+    """One half of a session in the principal components of its training conditions.
 
     Attributes
     ----------
     averages : ndarray (condition, time, component)
-        Of unit length over conditions and times.
+        Of unit length over the training conditions.
     centre : ndarray (dim,)
     axes : ndarray (dim, component)
         Scaled to give the unit length.
@@ -31,53 +35,21 @@ class View:
     centre: np.ndarray
     axes: np.ndarray
 
-    def of(self, windows: np.ndarray) -> np.ndarray:
+    def of(self, samples: np.ndarray) -> np.ndarray:
         """Samples (sample, window, component) of samples (sample, window, dim)."""
-        return (windows - self.centre) @ self.axes
+        return (samples - self.centre) @ self.axes
 
 
-def view(averages: np.ndarray, dims: int) -> View:
-    """Principal components of condition averages (condition, time, dim), whitened."""
-    rows = averages.reshape(-1, averages.shape[-1])
-    found = principal_components(rows, dims)
-    axes = found.axes / np.linalg.norm((rows - found.mean) @ found.axes, axis=0)
-    return View((averages - found.mean) @ axes, found.mean, axes)
-
-
-def rotations(a: View, b: View) -> tuple[np.ndarray, np.ndarray]:
-    """Rotations (component, component) of each session into canonical variates."""
-    left, _, right = np.linalg.svd(np.einsum("cti,ctj->ij", a.averages, b.averages))
-    return left, right.T
-
-
-def signs(a: View, b: View) -> tuple[np.ndarray, np.ndarray]:
-    """No rotation: components matched by their order, only their signs fitted."""
-    along = np.einsum("cti,cti->i", a.averages, b.averages)
-    return np.eye(len(along)), np.diag(np.where(along < 0, -1.0, 1.0))
-
-
-def confusion(
-    train: np.ndarray, train_labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray
-) -> np.ndarray:
-    """Share (true, decoded) of test samples, by linear discriminants with shrunk covariance.
-
-    Parameters
-    ----------
-    train, test : ndarray (sample, window, component)
-    train_labels, test_labels : ndarray of int (sample,)
-        From 0 without gaps; every one in both.
-    """
-    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-
-    classes = int(train_labels.max()) + 1
-    equal = np.full(classes, 1 / classes)
-    decoder = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto", priors=equal)
-    # A whole trial is one observation of the decoder: windows and components are its features.
-    decoder.fit(train.reshape(len(train), -1), train_labels)
-    decoded = decoder.predict(test.reshape(len(test), -1))
-    table = np.zeros((classes, classes))
-    np.add.at(table, (test_labels, decoded), 1)
-    return table / table.sum(axis=1, keepdims=True)
+def views(averages: np.ndarray, fold: np.ndarray, dims: int) -> list[View]:
+    """Whitened principal components of averages (condition, time, dim), by fold held out."""
+    found = []
+    for k in range(fold.max() + 1):
+        rows = averages[fold != k].reshape(-1, averages.shape[-1])
+        components = principal_components(rows, dims)
+        length = np.linalg.norm(components.project(rows), axis=0)
+        axes = components.axes / np.maximum(length, 1e-8 * length[0])
+        found.append(View((averages - components.mean) @ axes, components.mean, axes))
+    return found
 
 
 @dataclass(frozen=True)
@@ -96,9 +68,6 @@ class Source:
     windows: np.ndarray
     conditions: np.ndarray
 
-    def view(self, split: int, half: int, dims: int) -> View:
-        return view(self.halved.averages(split, half, self.conditions), dims)
-
     def samples(self, split: int, half: int) -> tuple[np.ndarray, np.ndarray]:
         """Samples of one half in shared conditions, with their labels among these."""
         place = np.full(len(self.halved.labels), -1)
@@ -108,29 +77,114 @@ class Source:
         return self.windows[chosen[label >= 0]], label[label >= 0]
 
 
-def transferred(a: Source, b: Source, split: int, half: int, dims: int) -> dict[str, np.ndarray]:
-    """Confusions (true, decoded) of one half of b's trials.
+@dataclass(frozen=True)
+class Transferred:
+    """Accuracies, means over held-out conditions.
 
-    Both sessions' other half fits the alignment and the decoder; ``aligned`` and ``floor`` decode
-    with a's trials, ``within`` with b's own.
+    Attributes
+    ----------
+    aligned : ndarray (permutation,)
+        Row 0 as observed.
+    floor : float
+        Components matched by their order, only their signs fitted.
+    within : float
+        The tested session's own decoder, from its other half.
+    """
+
+    aligned: np.ndarray
+    floor: float
+    within: float
+
+
+def transferred(
+    a: Source,
+    b: Source,
+    split: int,
+    half: int,
+    fold: np.ndarray,
+    permutations: np.ndarray,
+    dims: int,
+) -> Transferred:
+    """Decode one half of b's trials by a decoder fitted to the other half of a's.
+
+    Parameters
+    ----------
+    a, b : Source
+    split, half : int
+        The half of b that is tested; the other half of both fits alignment and decoder.
+    fold : ndarray of int (condition,)
+        Conditions decoded against one another, by an alignment that has not seen them.
+    permutations : ndarray of int (permutation, condition)
+        Row 0 the identity; as from :func:`driftwave.alignment.heldout.condition_permutations`.
+    dims : int
     """
     fit = 1 - half
-    view_a, view_b = a.view(split, fit, dims), b.view(split, fit, dims)
-    train, train_labels = a.samples(split, fit)
-    own, own_labels = b.samples(split, fit)
-    test, test_labels = b.samples(split, half)
-    found = {}
-    for name, (left, right) in {
-        "aligned": rotations(view_a, view_b),
-        "floor": signs(view_a, view_b),
-    }.items():
-        found[name] = confusion(
-            view_a.of(train) @ left, train_labels, view_b.of(test) @ right, test_labels
-        )
-    found["within"] = confusion(view_b.of(own), own_labels, view_b.of(test), test_labels)
-    return found
+    seen_a = views(a.halved.averages(split, fit, a.conditions), fold, dims)
+    seen_b = views(b.halved.averages(split, fit, b.conditions), fold, dims)
+    train, own, test = a.samples(split, fit), b.samples(split, fit), b.samples(split, half)
+    folds = range(fold.max() + 1)
+    aligned = np.zeros((len(folds), len(permutations)))
+    floor, within = np.zeros(len(folds)), np.zeros(len(folds))
+    for k in folds:
+        held, training = np.flatnonzero(fold == k), np.flatnonzero(fold != k)
+        decoder = _decoder(seen_a[k], train, held)
+        partner = fold[permutations[:, held[0]]]
+        for other in np.unique(partner):
+            rows = np.flatnonzero(partner == other)
+            blocks = condition_products(seen_a[k].averages, seen_b[other].averages)
+            cross = summed(blocks, training, permutations[rows])
+            left, _, right = np.linalg.svd(cross)
+            turns = np.swapaxes(left @ right, -1, -2)
+            names = permutations[rows][:, held]
+            aligned[k, rows] = _accuracy(decoder, seen_b[other], turns, test, held, names)
+            if other == k:
+                signs = np.sign(np.diagonal(blocks[training, training].sum(axis=0)))
+                floor[k] = _accuracy(
+                    decoder, seen_b[k], np.diag(signs)[None], test, held, held[None]
+                )[0]
+        decoder = _decoder(seen_b[k], own, held)
+        straight = np.eye(seen_b[k].axes.shape[1])[None]
+        within[k] = _accuracy(decoder, seen_b[k], straight, test, held, held[None])[0]
+    return Transferred(aligned.mean(axis=0), float(floor.mean()), float(within.mean()))
 
 
-def permuted_accuracy(table: np.ndarray, permutations: np.ndarray) -> np.ndarray:
-    """Mean accuracy over conditions (permutation,) with the names of conditions permuted."""
-    return table[np.arange(len(table)), permutations].mean(axis=1)
+def _decoder(
+    view: View, samples: tuple[np.ndarray, np.ndarray], held: np.ndarray
+) -> LinearDiscriminantAnalysis:
+    """Linear discriminants with shrunk covariance among the held-out conditions."""
+    values, labels = samples
+    inside = np.isin(labels, held)
+    equal = np.full(len(held), 1 / len(held))
+    decoder = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto", priors=equal)
+    # A whole trial is one observation of the decoder: windows and components are its features.
+    rows = view.of(values[inside])
+    return decoder.fit(rows.reshape(len(rows), -1), labels[inside])
+
+
+def _accuracy(
+    decoder: LinearDiscriminantAnalysis,
+    view: View,
+    turns: np.ndarray,
+    test: tuple[np.ndarray, np.ndarray],
+    held: np.ndarray,
+    names: np.ndarray,
+) -> np.ndarray:
+    """Mean accuracy over conditions (permutation,) after each turn of the tested session.
+
+    Parameters
+    ----------
+    turns : ndarray (permutation, component, component)
+        From the tested session's components to the decoder's.
+    names : ndarray of int (permutation, held)
+        The tested session's condition that stands for each held-out one.
+    """
+    values, labels = test
+    inside = np.isin(labels, names[0])
+    rows = np.einsum("swi,rij->rswj", view.of(values[inside]), turns)
+    decoded = decoder.predict(rows.reshape(rows.shape[0] * rows.shape[1], -1))
+    decoded = decoded.reshape(len(turns), -1)
+    total = np.zeros(len(turns))
+    for position, condition in enumerate(held):
+        mine = labels[inside][None] == names[:, position, None]
+        total += ((decoded == condition) & mine).sum(axis=1) / mine.sum(axis=1)
+    return total / len(held)

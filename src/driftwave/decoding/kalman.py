@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from driftwave.readouts.activity import Activity, Context, Predictor, Scaling, Setting, masked
 from driftwave.readouts.driver import decode
 from driftwave.readouts.params import Params as SharedParams
-from driftwave.readouts.statespace import Observed, fit_state_space, run_filter
+from driftwave.readouts.statespace import Filter, Observed, fit_state_space
 
 PAPER = "Wu et al. 2006 Neural Comput 18:80 (10.1162/089976606774841585)"
 DECODES = "continuous"
@@ -74,12 +74,13 @@ class Fitted:
         return self.scaling(late(activity, self.lag)) @ self.axes
 
     def predict(self, activity: Activity, trials: np.ndarray) -> np.ndarray:
-        """Filtered (or smoothed) behaviour; each stretch without a break starts from the state's distribution."""
+        """Filtered (or smoothed) behaviour, each stretch by itself from the training states on."""
         decoded = np.empty((len(trials), activity.mask.shape[1], self.targets))
         observed = self.observations(activity)
+        filtered = Filter(self.model, smoother=self.smoother)
         for some in activity.sequences(trials):
             seen = observed[trials[some]].reshape(-1, self.axes.shape[1])
-            state = run_filter(self.model, seen, smoother=self.smoother)
+            state = filtered(seen)
             decoded[some] = state[:, : self.targets].reshape(len(some), -1, self.targets)
         decoded = decoded + self.model.centre[: self.targets]
         return masked(activity, trials, decoded[activity.mask[trials]])

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import xarray as xr
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from driftwave.readouts.course import begin
 from driftwave.readouts.features import trial_means
 from driftwave.readouts.jobs import Scheme, chosen_lags, plan_and_labels
-from driftwave.readouts.linear import regress, sorted_penalties
-from driftwave.readouts.params import Params as SharedParams
+from driftwave.readouts.linear import LinearParams, null_name, regress
 from driftwave.readouts.stimulus import classify
 
 PAPER = "Hoerl & Kennard 1970 (10.1080/00401706.1970.10488634); Glaser et al. 2020 eNeuro 7:4"
 DECODES = "both"
 
 
-class Params(SharedParams):
+class Params(LinearParams):
     """Parameters of the decoder."""
 
     lags: int | None = Field(
@@ -26,22 +25,12 @@ class Params(SharedParams):
         description="Bins of history, the current one included; default 10, in separate trials at "
         "most a quarter of the trial.",
     )
-    penalties: tuple[float, ...] = Field(
-        (1.0, 10.0, 100.0, 1e3, 1e4, 1e5),
-        min_length=1,
-        description="Ridge penalties tried, on standardised features and summed squared errors.",
-    )
     inverse_penalty: float = Field(
         0.5, gt=0, description="C of the logistic regression of discrete stimuli."
     )
     classifier_shuffles: int = Field(
         1000, ge=1, description="Label shuffles of the null of the logistic regression."
     )
-
-    @field_validator("penalties")
-    @classmethod
-    def _positive(cls, penalties: tuple[float, ...]) -> tuple[float, ...]:
-        return sorted_penalties(penalties)
 
 
 def analyse(
@@ -52,8 +41,8 @@ def analyse(
     Only seen bins are used, for all sources alike, and only bins with their whole history. Folds
     are whole trials, stratified by condition; abutting windows are divided into contiguous blocks
     with a gap. Standardisation and penalty are chosen inside the training trials. Every score of
-    the test split comes from a decoder fitted on the train and valid splits. Each label of the
-    null has its own fits, with their own choice of penalty.
+    the test split comes from a decoder fitted on the train and valid splits. By default
+    each label of the null has its own fits, with their own choice of penalty.
 
     Parameters
     ----------
@@ -85,7 +74,7 @@ def analyse(
         for name in course.sources:
             views = course.views(name, job)
             halved = latents is None
-            found = regress(job, views, [(lags, 0)], params, params.penalties, halved, seed)
+            found = regress(job, views, [(lags, 0)], params, halved=halved, seed=seed)
             course.results.add_regression(name, job, found)
     scheme = Scheme(params.folds, params.gap, params.classifier_shuffles, params.validate_on, seed)
     for stimulus, label in course.classes.items():
@@ -93,8 +82,12 @@ def analyse(
         assert isinstance(labels, np.ndarray)
         for name, features in course.sources.items():
             means = trial_means(name, features[0])[:, 0]
-            found = classify(means, label, plan, labels, inverse_penalty=params.inverse_penalty)
-            course.results.add_classification(name, stimulus, found)
+            told = classify(means, label, plan, labels, inverse_penalty=params.inverse_penalty)
+            course.results.add_classification(name, stimulus, told)
     return course.results.dataset(
-        lags=lags, validate_on=params.validate_on, params=params.model_dump_json(), seed=seed
+        lags=lags,
+        validate_on=params.validate_on,
+        params=params.model_dump_json(),
+        seed=seed,
+        null=null_name(recording, params),
     )

@@ -6,14 +6,15 @@ future, where it need not be causal) is a hyper-parameter like the penalty.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import xarray as xr
 from pydantic import Field, field_validator
 
 from driftwave.readouts.course import begin
 from driftwave.readouts.features import abutting_runs, seen_bins
 from driftwave.readouts.jobs import chosen_lags
-from driftwave.readouts.linear import regress, sorted_penalties
-from driftwave.readouts.params import Params as SharedParams
+from driftwave.readouts.linear import LinearParams, null_name, regress
 from driftwave.readouts.targets import Target
 
 PAPER = "Carmena et al. 2003 PLoS Biol 1:e42; Warland et al. 1997 J Neurophysiol 78:2336"
@@ -21,7 +22,7 @@ DECODES = "continuous"
 QUICK = {"shuffles": 1, "past": (0, 2), "halves": 1}
 
 
-class Params(SharedParams):
+class Params(LinearParams):
     """Parameters of the decoder."""
 
     past: tuple[int, ...] = Field(
@@ -33,10 +34,10 @@ class Params(SharedParams):
     future: tuple[int, ...] = Field(
         (0,), min_length=1, description="Future bins tried; 0 alone is a causal filter."
     )
-    penalties: tuple[float, ...] = Field(
-        (1.0, 10.0, 100.0, 1e3, 1e4, 1e5),
-        min_length=1,
-        description="Ridge penalties tried, on standardised features and summed squared errors.",
+    null: Literal["refit", "held_out"] = Field(
+        "held_out",
+        description="Fit every shuffle anew, or score the same held-out predictions against other "
+        "labels.",
     )
 
     @field_validator("past", "future")
@@ -45,11 +46,6 @@ class Params(SharedParams):
         if min(bins) < 0:
             raise ValueError("numbers of bins must not be negative")
         return tuple(sorted(set(bins)))
-
-    @field_validator("penalties")
-    @classmethod
-    def _positive(cls, penalties: tuple[float, ...]) -> tuple[float, ...]:
-        return sorted_penalties(penalties)
 
 
 def analyse(
@@ -60,7 +56,7 @@ def analyse(
     All spans are scored on the same bins: those that have the longest one. The prediction of a
     target at bin t is b + sum_k w_k' x_{t-k} with k from -future to past, the weights by ridge
     regression. Span, smoothing (where several are given) and penalty are chosen inside each
-    training fold, for every target, and for every label of the null anew.
+    training fold for every target (and for every label of the null, if that is fitted anew).
 
     Parameters
     ----------
@@ -93,13 +89,14 @@ def analyse(
         for name in course.sources:
             views = course.views(name, job)
             halved = latents is None
-            found = regress(job, views, spans, params, params.penalties, halved, seed)
+            found = regress(job, views, spans, params, halved=halved, seed=seed)
             course.results.add_regression(name, job, found)
     return course.results.dataset(
         lags=longest[0],
         validate_on=params.validate_on,
         params=params.model_dump_json(),
         seed=seed,
+        null=null_name(recording, params),
     )
 
 

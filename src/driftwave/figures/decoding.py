@@ -66,6 +66,13 @@ class Panel:
             return np.array(np.nan)
         return data.sel({"features_from": row.features, self.dim: self.target}).values
 
+    def ceiling(self, row: Row) -> float:
+        """Noise ceiling of a row; NaN where there is none."""
+        data = row.result.get(f"ceiling_{self.score}")
+        if data is None or self.dim not in data.dims or self.target not in data[self.dim].values:
+            return np.nan
+        return float(data.sel({"features_from": row.features, self.dim: self.target}))
+
 
 def draw(recording: xr.DataTree | None, results: dict[str, xr.Dataset]) -> Figure:
     """Scores of the test split per target beside their null, and example predictions.
@@ -75,7 +82,7 @@ def draw(recording: xr.DataTree | None, results: dict[str, xr.Dataset]) -> Figur
     recording : DataTree or None
         Not used.
     results : mapping of source to Dataset
-        Decoding of the recording and of each model.
+        Decoding of the recording and of each model, by any decoder.
 
     Raises
     ------
@@ -154,7 +161,7 @@ def _score_panels(figure: Figure, grid: GridSpec, rows: list[Row], panels: list[
 
 
 def _draw_score(axes: Axes, y: int, row: Row, panel: Panel, colour: str) -> None:
-    """Null band, folds and test score of one row; what lies off the axis is an arrow at its end."""
+    """Null band, folds, ceiling and test score of one row; off the axis, an arrow at its end."""
     lowest = LOWEST_R2 if panel.score == "r2" else 0.0
     null = panel.values(row, "null")
     if np.isfinite(null).any():
@@ -164,6 +171,9 @@ def _draw_score(axes: Axes, y: int, row: Row, panel: Panel, colour: str) -> None
     axes.plot(
         np.maximum(folds, lowest), np.full(folds.shape, y), "|", color=colour, ms=5, alpha=0.6
     )
+    ceiling = panel.ceiling(row)
+    if np.isfinite(ceiling):
+        axes.plot(ceiling, y, marker=7, color=TRUTH, markeredgewidth=0, ms=4, clip_on=False)
     test = float(panel.values(row, "test"))
     marker = "<" if test < lowest else _MARKERS.get(row.features, "o")
     face = "white" if row.features in ("smoothed_counts", "latents") else colour

@@ -120,7 +120,9 @@ def is_cocycle(coefficient: np.ndarray, near: np.ndarray) -> bool:
     for k in range(len(near)):
         around = np.flatnonzero(near[k])
         inside = np.ix_(around, around)
-        total = coefficient[inside] + coefficient[around, k][None, :] - coefficient[around, k][:, None]
+        total = (
+            coefficient[inside] + coefficient[around, k][None, :] - coefficient[around, k][:, None]
+        )
         if (total[near[inside]] != 0).any():
             return False
     return True

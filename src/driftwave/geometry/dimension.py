@@ -86,9 +86,10 @@ def leading(gram: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
 def isometric(rows: np.ndarray) -> np.ndarray:
     """The rows (row, dim) with as many dims as there are rows at most, all distances kept.
 
-    Inner products of rows about their mean are those of the result's rows, to rounding.
+    Inner products of rows about their mean are those of the result's rows, to rounding. With more
+    than ``DENSE_BELOW`` rows they are returned as they are.
     """
-    if rows.shape[1] <= rows.shape[0]:
+    if rows.shape[1] <= rows.shape[0] or rows.shape[0] > DENSE_BELOW:
         return rows
     centred = rows - rows.mean(axis=0)
     values, vectors = np.linalg.eigh(centred @ centred.T)

@@ -49,7 +49,14 @@ def participation_of(variance: np.ndarray) -> float:
 
 
 def halved_spectrum(
-    values: np.ndarray, of: np.ndarray, conditions: int, count: int, splits: list[np.ndarray]
+    values: np.ndarray,
+    of: np.ndarray,
+    conditions: int,
+    count: int,
+    splits: list[np.ndarray],
+    *,
+    signs: np.ndarray | None = None,
+    signal: np.ndarray | None = None,
 ) -> tuple[np.ndarray, float]:
     """Signal variance along components (component,) and in all, averaged over splits.
 
@@ -68,6 +75,10 @@ def halved_spectrum(
         Components wanted.
     splits : list of ndarray of bool (repeat,)
         Repeats of the first half; both halves have each condition.
+    signs : ndarray (repeat,), optional
+        Factors of the repeats.
+    signal : ndarray (condition, time, dim), optional
+        Added to both halves' averages.
     """
     repeat, time, dims = values.shape
     flat = values.reshape(repeat, -1)
@@ -77,7 +88,11 @@ def halved_spectrum(
         for half in (first, ~first):
             chosen = ((of == np.arange(conditions)[:, None]) & half).astype(float)
             chosen /= chosen.sum(axis=1, keepdims=True)
+            if signs is not None:
+                chosen *= signs
             rows = (chosen @ flat).reshape(conditions * time, dims)
+            if signal is not None:
+                rows += signal.reshape(rows.shape)
             halves.append(rows - rows.mean(axis=0))
         for a, b in (halves, halves[::-1]):
             found.append(_along(a, b, count) / len(a))
@@ -133,30 +148,40 @@ def signal_spectrum(
     if repeats.conditions * values.shape[1] < 2:
         raise ValueError("fewer than two averages that repeat")
     halves = random_halves(of, splits, rng)
-
-    def spectrum(some: np.ndarray) -> tuple[np.ndarray, float]:
-        return halved_spectrum(some, of, repeats.conditions, count, halves)
-
-    variance, total = spectrum(values)
+    conditions = repeats.conditions
+    variance, total = halved_spectrum(values, of, conditions, count, halves)
     number = np.bincount(of)[of]
     averages = repeats.averages()
     noise = (values - averages[of]) * np.sqrt(number / (number - 1))[:, None, None]
 
-    def draws(signal: np.ndarray | float, number: int) -> np.ndarray:
-        signs = rng.choice([-1.0, 1.0], (number, len(of), 1, 1))
-        return np.array([spectrum(signal + noise * sign)[0] for sign in signs])
+    def draws(signal: np.ndarray | None, number: int) -> np.ndarray:
+        signs = rng.choice([-1.0, 1.0], (number, len(of)))
+        return np.array(
+            [
+                halved_spectrum(noise, of, conditions, count, halves, signs=s, signal=signal)[0]
+                for s in signs
+            ]
+        )
 
-    null = draws(0.0, shuffles)
+    null = draws(None, shuffles)
     limit = np.quantile(null[:, 0], 1 - LEVEL)
     most = int(_leading_above(variance[None], limit)[0])
     parts = _ranked(averages, variance)
-    dimension = min(most, 1)
-    while dimension < most:
-        surrogate = draws(parts[:dimension].sum(axis=0)[of], DRAWS)[:, dimension]
-        if variance[dimension] <= np.quantile(surrogate, 1 - LEVEL):
-            break
-        dimension += 1
-    return SignalSpectrum(variance, null, dimension, _leading_above(null, limit), total)
+
+    def is_signal(component: int) -> bool:
+        """Whether a component (from 1) exceeds noise beside a signal of those before it."""
+        surrogate = draws(parts[: component - 1].sum(axis=0), DRAWS)[:, component - 1]
+        return bool(variance[component - 1] > np.quantile(surrogate, 1 - LEVEL))
+
+    # Variances fall: the last component that is signal is found by halving.
+    sure, bound = min(most, 1), most
+    while sure < bound:
+        middle = (sure + bound + 1) // 2
+        if is_signal(middle):
+            sure = middle
+        else:
+            bound = middle - 1
+    return SignalSpectrum(variance, null, sure, _leading_above(null, limit), total)
 
 
 def _ranked(averages: np.ndarray, variance: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from driftwave.compute import generator
 from driftwave.graphs.checks import checked_points
-from driftwave.graphs.statistics import EVIDENCE, NO_EVIDENCE, statistics_of
+from driftwave.graphs.statistics import EVIDENCE, NO_EVIDENCE, GraphKind, statistics_of
 from driftwave.graphs.surrogates import smoothed, surrogate_neighbours
 from driftwave.nulls.multiplicity import p_value
 
@@ -18,7 +18,12 @@ ALPHA = 0.05
 
 
 def continuity(
-    points: ArrayLike, *, surrogates: int = 200, seed: int, neighbours: int = 10
+    points: ArrayLike,
+    *,
+    surrogates: int = 200,
+    seed: int,
+    neighbours: int = 10,
+    graph: GraphKind = "knn",
 ) -> xr.Dataset:
     """Four statistics of clustering, each against continuous surrogates, and their verdict.
 
@@ -30,6 +35,8 @@ def continuity(
     seed : int
     neighbours : int
         Of the graph for communities.
+    graph : str
+        "knn": self-tuning neighbour graph; "ian": iterated adaptive neighbourhoods.
 
     Returns
     -------
@@ -54,10 +61,10 @@ def continuity(
     array = _rotated(array)
     index = surrogate_neighbours(array, generator(seed, "continuity", "width"))
     draw = dask.delayed(_surrogate_statistics)
-    observed = dask.delayed(statistics_of)(array, neighbours=neighbours, seed=seed)
-    null = [draw(array, index, neighbours, seed, number) for number in range(surrogates)]
+    observed = dask.delayed(statistics_of)(array, neighbours=neighbours, graph=graph, seed=seed)
+    null = [draw(array, index, neighbours, graph, seed, number) for number in range(surrogates)]
     observed, *null = dask.compute(observed, *null)
-    return _tested(observed, null).assign(
+    return compared(observed, null).assign(
         surrogate_share=((), index.shape[1] / len(array), {"units": "1"})
     )
 
@@ -70,15 +77,32 @@ def _rotated(points: np.ndarray) -> np.ndarray:
 
 
 def _surrogate_statistics(
-    points: np.ndarray, index: np.ndarray, neighbours: int, seed: int, number: int
+    points: np.ndarray,
+    index: np.ndarray,
+    neighbours: int,
+    graph: GraphKind,
+    seed: int,
+    number: int,
 ) -> dict[str, float]:
     rng = generator(seed, "continuity", str(number))
     return statistics_of(
-        smoothed(points, index, rng), neighbours=neighbours, seed=int(rng.integers(2**31))
+        smoothed(points, index, rng),
+        neighbours=neighbours,
+        graph=graph,
+        seed=int(rng.integers(2**31)),
     )
 
 
-def _tested(observed: dict[str, float], null: list[dict[str, float]]) -> xr.Dataset:
+def compared(observed: dict[str, float], null: list[dict[str, float]]) -> xr.Dataset:
+    """Statistics of a population against those of surrogates: variables of :func:`continuity`.
+
+    Parameters
+    ----------
+    observed : dict
+        Of :func:`driftwave.graphs.statistics.statistics_of`.
+    null : list of dict
+        The same of each surrogate.
+    """
     result = xr.Dataset()
     scores = []
     for name, sign in {**EVIDENCE, **NO_EVIDENCE}.items():

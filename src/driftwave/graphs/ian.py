@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +23,8 @@ MEDIAN_TOLERANCE = 0.1
 SHARE_PRUNED = 0.1
 LEAST_WEIGHT = 1e-8
 EXACT_BELOW = 2000
+
+Solver = Callable[[np.ndarray, np.ndarray, np.ndarray, float], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,15 @@ def _first_factor(edges: _Edges, size: int) -> float:
     return float(np.clip(np.median(np.array(ratios) / far[far > 0]), 0.55, 0.95))
 
 
-def _tuned(edges, distance, index, factor, solve, *, weighted):  # type: ignore[no-untyped-def]
+def _tuned(
+    edges: _Edges,
+    distance: np.ndarray,
+    index: np.ndarray,
+    factor: float,
+    solve: Solver,
+    *,
+    weighted: bool,
+) -> tuple[float, np.ndarray, np.ndarray]:
     """C, scales and volume ratios with the median ratio within the tolerance of 1, by bisection."""
     size = len(distance)
     degree, far = edges.degree(size), edges.farthest(size)
@@ -191,21 +202,16 @@ def _outliers(ratio: np.ndarray) -> np.ndarray:
 
 def _pruned(edges: _Edges, chosen: np.ndarray, size: int) -> _Edges:
     """Without the longest edge of each chosen point; no point loses two in one round."""
-    longest = np.full(size, -1)
-    # Edges are sorted longest first: the last written is the longest when walked backwards.
-    for column in (0, 1):
-        reverse = np.arange(len(edges.length))[::-1]
-        mine = np.full(size, len(edges.length))
-        mine[edges.ends[reverse, column]] = reverse
-        longest = mine if column == 0 else np.minimum(longest, mine)
+    count = len(edges.length)
+    longest = np.full(size, count)
+    # Edges are sorted, longest first.
+    np.minimum.at(longest, edges.ends.ravel(), np.repeat(np.arange(count), 2))
     seen = np.zeros(size, dtype=bool)
-    kept = np.ones(len(edges.length), dtype=bool)
-    for point in chosen:
-        one = longest[point]
-        if one == len(kept) or seen[edges.ends[one]].any():
-            continue
-        kept[one] = False
-        seen[edges.ends[one]] = True
+    kept = np.ones(count, dtype=bool)
+    for one in longest[chosen]:
+        if one < count and not seen[edges.ends[one]].any():
+            kept[one] = False
+            seen[edges.ends[one]] = True
     return _Edges(edges.ends[kept], edges.length[kept])
 
 

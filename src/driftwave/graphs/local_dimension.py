@@ -15,11 +15,11 @@ BLOCK = 500
 def local_dimension(points: ArrayLike, *, neighbours: int = 10) -> np.ndarray:
     r"""Neighbourhood correlation dimension of each point.
 
-    With :math:`C(\sigma) = \sum_{c} \sum_{j \ne c} e^{-d_{cj}^2 / 2 \sigma^2}` over the centres c of
-    a point's neighbourhood (itself and its k nearest), the dimension is
-    :math:`d \log C / d \log \sigma = \sum (d^2/\sigma^2) e^{-d^2/2\sigma^2} / C` (the smooth form of
-    Grassberger and Procaccia's slope that Dyballa and Zucker 2023, section 5, use), at the scale
-    where the point's own sum is k. Self-pairs are left out, which the sum would otherwise flatten.
+    With :math:`C(\sigma) = \sum_{c} \sum_{j \ne c} e^{-d_{cj}^2 / 2 \sigma^2}` over the centres c
+    of a point's neighbourhood (itself and its k nearest), the dimension is
+    :math:`d \log C / d \log \sigma = \sum (d^2/\sigma^2) e^{-d^2/2\sigma^2} / C` at the scale
+    where the point's own sum is k: the smooth form of Grassberger and Procaccia's slope that
+    Dyballa and Zucker 2023 use. Self-pairs, which would flatten the sum, are left out.
 
     Parameters
     ----------

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike
 from scipy.spatial.distance import pdist, squareform
 
+from driftwave.graphs.ian import ian_graph
 from driftwave.graphs.knn import knn_graph
+
+GraphKind = Literal["knn", "ian"]
 
 # 1 where large values speak for clusters, -1 where small ones do.
 EVIDENCE = {"silhouette": 1, "hdbscan_noise": -1, "between_weight": -1, "mst_tail": 1}
 NO_EVIDENCE = {"cluster_count": 1, "modularity": 1}
-CLUSTERS = (2, 3, 4, 5, 6, 8, 10, 12)
+CLUSTERS = (2, 3, 4, 6, 8, 12)
 TAIL = 0.02
 
 
 def statistics_of(
-    points: ArrayLike, *, neighbours: int = 10, seed: int = 0, clusters: Sequence[int] = CLUSTERS
+    points: ArrayLike,
+    *,
+    neighbours: int = 10,
+    graph: GraphKind = "knn",
+    seed: int = 0,
+    clusters: Sequence[int] = CLUSTERS,
 ) -> dict[str, float]:
     """All statistics of one population: keys of ``EVIDENCE`` and ``NO_EVIDENCE``.
 
@@ -28,6 +37,8 @@ def statistics_of(
     points : array (point, feature)
     neighbours : int
         Of the graph for Louvain's communities.
+    graph : str
+        "knn": self-tuning neighbour graph; "ian": iterated adaptive neighbourhoods.
     seed : int
         Of k-means and Louvain.
     clusters : sequence of int
@@ -36,7 +47,8 @@ def statistics_of(
     array = np.asarray(points, dtype=float)
     distance = squareform(pdist(array))
     noise, count = hdbscan_summary(array)
-    between, modularity = community_weights(knn_graph(array, neighbours), seed=seed)
+    affinity = knn_graph(array, neighbours) if graph == "knn" else ian_graph(array).affinity
+    between, modularity = community_weights(affinity, seed=seed)
     return {
         "silhouette": best_silhouette(array, distance, clusters, seed=seed),
         "hdbscan_noise": noise,
@@ -84,13 +96,10 @@ def mean_silhouette(distance: np.ndarray, labels: np.ndarray) -> float:
 
 
 def hdbscan_summary(points: np.ndarray) -> tuple[float, int]:
-    """Share of points that HDBSCAN calls noise, and its number of clusters.
-
-    The smallest cluster is a fortieth of the points, at least 5.
-    """
+    """Share of points that HDBSCAN calls noise, and its number of clusters."""
     from sklearn.cluster import HDBSCAN
 
-    smallest = max(5, len(points) // 40)
+    smallest = smallest_cluster(len(points))
     labels = HDBSCAN(min_cluster_size=smallest, copy=True).fit_predict(points)
     return float((labels < 0).mean()), int(labels.max() + 1)
 
@@ -116,16 +125,31 @@ def community_weights(affinity: sp.csr_array, *, seed: int) -> tuple[float, floa
 
 
 def tree_tail(distance: np.ndarray) -> float:
-    """Mean of the longest fiftieth of the minimum spanning tree's edges over their median.
+    """Length of the longest edges of the minimum spanning tree over the median edge.
+
+    Only edges that part at least ``smallest_cluster`` points from the rest count, so that outlying
+    points do not pass for gaps; of these, the mean of as many as a fiftieth of the points.
 
     Parameters
     ----------
     distance : ndarray (point, point)
     """
-    lengths = np.sort(spanning_tree(distance)[1])
+    edges, lengths = spanning_tree(distance)
+    size = np.ones(len(distance), dtype=int)
+    # Prim reaches a point after its source: walked backwards, whole branches are counted.
+    for source, reached in edges[::-1]:
+        size[source] += size[reached]
+    branch = size[edges[:, 1]]
+    parting = np.minimum(branch, len(distance) - branch) >= smallest_cluster(len(distance))
     count = max(1, round(TAIL * len(lengths)))
+    longest = np.sort(lengths[parting] if parting.any() else lengths)[-count:]
     # Duplicates have edges of length 0, which are no typical spacing.
-    return float(lengths[-count:].mean() / np.median(lengths[lengths > 0]))
+    return float(longest.mean() / np.median(lengths[lengths > 0]))
+
+
+def smallest_cluster(points: int) -> int:
+    """Fewest points that count as a cluster: a fortieth of all, at least 5."""
+    return max(5, points // 40)
 
 
 def spanning_tree(distance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,15 +10,15 @@ from driftwave.graphs.knn import nearest
 from driftwave.graphs.statistics import spanning_tree
 
 DENSITY_NEIGHBOURS = 20
-FIRST_SHARE = 0.125
-DEEPEST = 1.25
+FIRST_SHARE = 0.18
+DEEPEST = 1.6
 DRAWS = 4
 
 
 def surrogate_neighbours(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Neighbourhoods (point, neighbour) just wide enough to fill the gaps.
 
-    An eighth of the points, doubled until surrogates have no second mode more than ``DEEPEST``
+    18 % of the points, doubled until surrogates have no second mode more than ``DEEPEST``
     nats deep (mean of ``DRAWS`` draws); all other points at the most.
     """
     count = max(3, round(FIRST_SHARE * len(points)))
@@ -36,8 +36,8 @@ def smoothed(points: np.ndarray, index: np.ndarray, rng: np.random.Generator) ->
 
     :math:`x_i^* = m_i + (x_i - m_i + \delta_i) / \sqrt 2` with :math:`m_i` the mean of the
     neighbours and :math:`\delta_i` Gaussian with their covariance, so that neither the noise about
-    a manifold nor its thickness grows; then the principal components are scaled back to the
-    variances of the points.
+    a manifold nor its thickness grows; then a linear map close to 1 makes the covariance exactly
+    that of the points.
 
     Parameters
     ----------
@@ -54,12 +54,18 @@ def smoothed(points: np.ndarray, index: np.ndarray, rng: np.random.Generator) ->
 
 
 def _with_covariance(points: np.ndarray, model: np.ndarray) -> np.ndarray:
+    """Points moved as little as possible to have mean and covariance of the model.
+
+    In the model's whitened coordinates, times the inverse root of their covariance there.
+    """
     centre = model.mean(axis=0)
     _, spread, axes = np.linalg.svd(model - centre, full_matrices=False)
-    scores = (points - points.mean(axis=0)) @ axes.T
-    norm = np.linalg.norm(scores, axis=0)
-    scale = np.where(norm > 1e-12 * spread[0], spread / np.maximum(norm, 1e-300), 0.0)
-    return centre + (scores * scale) @ axes
+    kept = spread > 1e-10 * spread[0]
+    spread, axes = spread[kept], axes[kept]
+    white = (points - points.mean(axis=0)) @ axes.T / spread
+    variance, turn = np.linalg.eigh(white.T @ white)
+    root = (turn / np.sqrt(np.maximum(variance, 1e-12))) @ turn.T
+    return centre + (white @ root * spread) @ axes
 
 
 def prominence(points: np.ndarray) -> float:
@@ -73,14 +79,16 @@ def prominence(points: np.ndarray) -> float:
     ----------
     points : ndarray (point, feature)
     """
+    tiny = np.finfo(float).tiny
     tree = cKDTree(points)
     wanted = min(DENSITY_NEIGHBOURS, (len(points) - 1) // 2)
-    distance, index = tree.query(points, 2 * wanted + 1)
+    distance, index = tree.query(points, wanted + 1)
     # The dimension by which distance becomes density is that at the scale it is measured.
-    growth = np.log(np.maximum(distance[:, -1], 1e-300) / np.maximum(distance[:, wanted], 1e-300))
+    growth = np.log(
+        np.maximum(distance[:, wanted], tiny) / np.maximum(distance[:, wanted // 2], tiny)
+    )
     dimension = np.log(2) / max(float(np.median(growth)), 1e-3)
     edges = _edges(points, index[:, 1 : min(11, wanted + 1)])
-    tiny = np.finfo(float).tiny
     height = -dimension * np.log(np.maximum(distance[:, wanted], tiny))
     middle = (points[edges[:, 0]] + points[edges[:, 1]]) / 2
     between = -dimension * np.log(np.maximum(tree.query(middle, wanted + 1)[0][:, -1], tiny))

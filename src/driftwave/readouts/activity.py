@@ -73,6 +73,10 @@ class Context:
     longest: int
     bin_width: float
 
+    def history(self, past: int) -> int:
+        """Past bins to read: as wanted, but at most a quarter of the longest stretch."""
+        return 0 if self.per == "trial" else min(past, max(1, self.longest // 4) - 1)
+
 
 class Predictor(Protocol):
     """A fitted decoder."""
@@ -95,10 +99,14 @@ class Decoder(Protocol):
         The noise ceiling is then a ridge regression's.
     """
 
-    past: int
-    future: int
-    joint: bool
-    costly: bool
+    @property
+    def past(self) -> int: ...
+    @property
+    def future(self) -> int: ...
+    @property
+    def joint(self) -> bool: ...
+    @property
+    def costly(self) -> bool: ...
 
     def candidates(self) -> Sequence[Setting]:
         """Hyper-parameter settings to choose from, the preferred one first among equals."""

@@ -137,10 +137,7 @@ def _agree(
 ) -> np.ndarray:
     lags = len(train.sum_x) // units
     columns = [(np.arange(lags)[:, None] * units + half).ravel() for half in pair]
-    weights = [
-        Ridge(_part(train, chosen, targets)).weights(penalty)[0]
-        for chosen in columns
-    ]
+    weights = [Ridge(_part(train, chosen, targets)).weights(penalty)[0] for chosen in columns]
     gram = held.gram - np.outer(held.sum_x, held.sum_x) / held.count
 
     def product(i: int, j: int) -> np.ndarray:

@@ -8,6 +8,8 @@ from itertools import combinations
 
 import dask
 import numpy as np
+from scipy.optimize import brentq
+from scipy.special import ndtr
 
 from driftwave.readouts.circular import angular_distance
 from driftwave.readouts.classifiers import Classifier
@@ -217,6 +219,33 @@ def implied_accuracy(agreement: np.ndarray, classes: int) -> np.ndarray:
     return (1 + np.sqrt(inside)) / classes
 
 
+def accuracy_of(separation: np.ndarray | float, classes: int) -> np.ndarray:
+    """Share right of an ideal choice among equally likely, equally separated classes.
+
+    The choice among K unit-variance Gaussian evidences of which one has mean d': the integral of
+    phi(x - d') Phi(x)^(K - 1) (Green & Swets 1966, equation 2.12).
+    """
+    x, weight = np.polynomial.hermite_e.hermegauss(80)
+    others = ndtr(x + np.asarray(separation, float)[..., None]) ** (classes - 1)
+    return others @ weight / np.sqrt(2 * np.pi)
+
+
+def doubled_accuracy(half: float, classes: int) -> float:
+    """Accuracy of twice the units, from that of half of them.
+
+    The counterpart of Spearman and Brown's formula: independent halves of equal information have
+    separations d' that add in squares, so the whole has the root of 2 times that of a half.
+    """
+    if not np.isfinite(half):
+        return np.nan
+    if half > 1 - 1e-9:
+        return 1.0
+    if half <= 1 / classes:
+        return 1 / classes
+    separation = brentq(lambda d: float(accuracy_of(d, classes)) - half, 0, 12)
+    return float(accuracy_of(np.sqrt(2) * separation, classes))
+
+
 def split_half(
     features: np.ndarray,
     true: np.ndarray,
@@ -275,7 +304,7 @@ def _with_values(
             continue
         known, unknown = scaled(classifier, features, train, held)
         labels = true[train][None]
-        found[held] = classifier.predict(known, labels, unknown, classes, value[fold : fold + 1])[
+        found[held] = classifier.predict(known, labels, unknown, classes, [float(value[fold])])[
             0, 0
         ]
     return found

@@ -12,6 +12,7 @@ import numpy as np
 from driftwave.readouts.ceiling import Agreement, Ceiling, NoCeiling, halves_agreement
 from driftwave.readouts.circular import median_angular_error
 from driftwave.readouts.folds import Plan
+from driftwave.readouts.heldout import OtherLabels
 from driftwave.readouts.regression import (
     Moments,
     Problem,
@@ -72,7 +73,8 @@ class View:
 
 
 def _views(problems: Sequence[Problem], plan: Plan) -> tuple[list[View], list[np.ndarray]]:
-    views, units = [], []
+    views: list[View] = []
+    units: list[np.ndarray] = []
     for plain in problems:
         problem, *units = standardised(plain)
         parts = [moments(problem, atom) for atom in plan.atoms]
@@ -94,6 +96,7 @@ def cross_validate(
     penalties: Sequence[float],
     angles: Sequence[tuple[int, int]] = (),
     halves: Sequence[tuple[np.ndarray, np.ndarray]] = (),
+    others: OtherLabels | None = None,
 ) -> Decoded:
     """Score each fold and the test split, every choice made on the training trials only.
 
@@ -113,6 +116,8 @@ def cross_validate(
         Targets that are the cosine and sine of one angle.
     halves : sequence of (ndarray, ndarray)
         Disjoint halves of the units, for the noise ceiling.
+    others : OtherLabels, optional
+        Scores the held-out predictions against other labels, where these are not fitted anew.
     """
     problems = [problems] if isinstance(problems, Problem) else list(problems)
     views, units = _views(problems, plan)
@@ -126,7 +131,7 @@ def cross_validate(
         mixed = Mixed(views, train, chosen, grid, units)
         left_out = np.concatenate(
             [
-                Ridge(view.sums(train & plan.fitting)).squared_errors(
+                Ridge(view.sums(train & plan.fitting)).rough_errors(
                     [view.sums(held & plan.fitting)], grid
                 )[0]
                 if (train & plan.fitting).any()
@@ -143,8 +148,7 @@ def cross_validate(
             problem.features.shape[-1],
         )
         return (
-            mixed.r2(held).reshape(shape),
-            mixed.angular_errors(plan.trials(held), angles),
+            *mixed.scores(plan, held, angles, others),
             left_out,
             agreement,
         )
@@ -156,7 +160,7 @@ def cross_validate(
         np.array(r2),
         np.array(error),
         grid[chosen[: shape[1]] % len(grid)],
-        *_decode_test(views, plan, chosen, grid, angles, units),
+        *_decode_test(views, plan, chosen, grid, angles, units, others),
         chosen=[int(k) // len(grid) for k in chosen[: shape[1]]],
         ceiling=Ceiling.of(list(agreement)),
     )
@@ -172,7 +176,7 @@ def _inner_errors(plan: Plan, sums: Sums, grid: np.ndarray) -> np.ndarray:
     def pair(f: int, g: int) -> np.ndarray:
         ridge = Ridge(sums(plan.train[f] & plan.train[g]))
         held = sums(plan.held[g] & plan.train[f]), sums(plan.held[f] & plan.train[g])
-        return ridge.squared_errors(held, grid)
+        return ridge.rough_errors(held, grid)
 
     pairs = list(combinations(range(plan.folds), 2))
     found = dask.compute(*[dask.delayed(pair)(f, g) for f, g in pairs])
@@ -216,6 +220,27 @@ class Mixed:
             found[mine] = r_squared(errors, sums)[mine]
         return found
 
+    def scores(
+        self,
+        plan: Plan,
+        held: np.ndarray,
+        angles: Sequence[tuple[int, int]],
+        others: OtherLabels | None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """R2 (label, target) and angular error (label, angle) on some atoms."""
+        trials = plan.trials(held)
+        if others is None:
+            return self.r2(held).reshape(self.shape), self.angular_errors(trials, angles)
+        return others(trials, self.placed(trials))
+
+    def placed(self, trials: np.ndarray) -> np.ndarray:
+        """Predictions (trial, time, target) for the true labels; NaN outside the bins used."""
+        problem = self.parts[0][0].problem
+        found = np.full((len(trials), *problem.target.shape[1:]), np.nan)
+        if problem.mask[trials].any():
+            found[problem.mask[trials]] = self.predict(trials, slice(1))[:, 0]
+        return found
+
     def predict(self, trials: np.ndarray, labels: slice) -> np.ndarray:
         """Predictions (row, label, target) of the used bins of some trials, in own units."""
         total: np.ndarray | float = 0.0
@@ -226,9 +251,7 @@ class Mixed:
             total = total + found + intercept.reshape(self.shape)[labels]
         return np.asarray(total) * self.scale + self.shift
 
-    def angular_errors(
-        self, trials: np.ndarray, angles: Sequence[tuple[int, int]]
-    ) -> np.ndarray:
+    def angular_errors(self, trials: np.ndarray, angles: Sequence[tuple[int, int]]) -> np.ndarray:
         """Median absolute angular error (label, angle) over the used bins of some trials."""
         found = np.full((self.shape[0], len(angles)), np.nan)
         problem = self.parts[0][0].problem
@@ -250,6 +273,7 @@ def _decode_test(
     grid: np.ndarray,
     angles: Sequence[tuple[int, int]],
     units: Sequence[np.ndarray],
+    others: OtherLabels | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """R2, angular error and predictions of the test split, fitted on train and valid."""
     problem = views[0].problem
@@ -257,10 +281,13 @@ def _decode_test(
     prediction = np.full(problem.target.shape, np.nan)
     test = plan.trials(plan.test)
     if not problem.mask[test].any() or not plan.fitting.any():
-        return np.full(shape, np.nan), np.full((shape[0], len(angles)), np.nan), prediction
+        labels = shape[0] if others is None else 1 + others.params.shuffles
+        return (
+            np.full((labels, shape[1]), np.nan),
+            np.full((labels, len(angles)), np.nan),
+            prediction,
+        )
     mixed = Mixed(views, plan.fitting, chosen, grid, units)
     for some in problem.batches(test):
-        inside = np.zeros_like(problem.mask)
-        inside[some] = problem.mask[some]
-        prediction[inside] = mixed.predict(some, slice(1))[:, 0]
-    return mixed.r2(plan.test).reshape(shape), mixed.angular_errors(test, angles), prediction
+        prediction[some] = mixed.placed(some)
+    return *mixed.scores(plan, plan.test, angles, others), prediction

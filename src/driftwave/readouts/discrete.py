@@ -20,6 +20,7 @@ from driftwave.readouts.classification import (
     balanced_accuracy,
     confusion,
     cross_classify,
+    doubled_accuracy,
     implied_accuracy,
     mean_angular_error,
     split_half,
@@ -140,8 +141,11 @@ def classify_recording(
         the same for ``balanced_accuracy`` and, of circular columns, ``mean_angular_error``
         (features_from, angle), degrees; ``confusion (features_from, stimulus, true_class,
         decoded_class)`` of held-out trials; ``decoded_class`` and ``decoded_class_test``
-        (features_from, stimulus, trial), -1 where none; ``split_half_agreement``,
-        ``ceiling_accuracy`` (:func:`driftwave.readouts.classification.implied_accuracy`).
+        (features_from, stimulus, trial), -1 where none; ``split_half_agreement`` of decoders of
+        two halves of the units on held-out trials, and ``ceiling_accuracy``: what the whole
+        population would reach if the halves erred independently and evenly
+        (:func:`driftwave.readouts.classification.implied_accuracy` of a half, then
+        :func:`driftwave.readouts.classification.doubled_accuracy`).
 
     Raises
     ------
@@ -405,18 +409,19 @@ def _ceiling_variables(
             continue
         agreement = float(cell.halves.agreement.mean())
         by_chance = float(cell.halves.chance_agreement.mean())
+        implied = float(implied_accuracy(np.array(agreement), len(columns[name].names)))
         found[(slice(None), *at)] = (
             agreement,
             (agreement - by_chance) / (1 - by_chance) if by_chance < 1 else np.nan,
             cell.halves.half_accuracy.mean(),
-            implied_accuracy(np.array(agreement), len(columns[name].names)),
+            doubled_accuracy(implied, len(columns[name].names)),
         )
     pair = ("features_from", "stimulus")
     long = (
         ("split_half_agreement", "held-out trials that both halves of the units tell alike"),
         ("split_half_kappa", "agreement beyond that of independent decoders, Cohen's kappa"),
         ("split_half_accuracy", "mean accuracy of the halves"),
-        ("ceiling_accuracy", "accuracy that the agreement of the halves implies"),
+        ("ceiling_accuracy", "accuracy of all units that the agreement of halves implies"),
     )
     ceiling = {
         name: (pair, values, {"units": "1", "long_name": words})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import dask
@@ -23,7 +23,7 @@ from driftwave.readouts.ceiling import (
 from driftwave.readouts.course import begin
 from driftwave.readouts.crossval import Decoded, cross_validate
 from driftwave.readouts.features import abutting_runs, history_index, seen_bins
-from driftwave.readouts.heldout import NULL, Held, held_scores, pairings
+from driftwave.readouts.heldout import OtherLabels, held_out_name
 from driftwave.readouts.jobs import Job, chosen_lags
 from driftwave.readouts.params import Params
 from driftwave.readouts.regression import Problem
@@ -85,14 +85,13 @@ def decode(
         return decoder.past + 1, decoder.future
 
     course = begin(recording, latents, params, span, seed=seed)
-    contiguous = bool(recording["spikes"].attrs.get("contiguous", False))
     lags, ceiling_from = 1, "not computed"
     for number, job in enumerate(course.jobs):
         decoder = make(context(job.targets))
         lags = max(lags, decoder.past + 1)
         for name in course.sources:
             views = course.views(name, job)
-            task = Task(job, [job.activity(v) for v in views], decoder, params, contiguous)
+            task = Task(job, [job.activity(v) for v in views], decoder, params, seed)
             found = task.run(np.random.default_rng([seed, number]))
             if latents is None and params.halves:
                 rng = generator(seed, "halves of the units")
@@ -102,16 +101,16 @@ def decode(
                     ceiling = _ridge_ceiling(job, views, halves, most)
                     ceiling_from = "ridge"
                 else:
-                    ceiling = task.ceiling(halves, found, generator(seed, "fits of the halves"))
+                    ceiling = task.ceiling(halves, generator(seed, "fits of the halves"))
                     ceiling_from = "this decoder"
-                found = Decoded(**{**vars(found), "ceiling": ceiling})
+                found = replace(found, ceiling=ceiling)
             course.results.add_regression(name, job, found)
     return course.results.dataset(
         lags=lags,
         validate_on=params.validate_on,
         params=params.model_dump_json(),
         seed=seed,
-        null=NULL + (", shifted by bins" if contiguous else ", whole trials permuted"),
+        null=held_out_name(bool(recording["spikes"].attrs.get("contiguous", False))),
         ceiling=ceiling_from,
     )
 
@@ -124,7 +123,7 @@ class Task:
     views: list[Activity]
     decoder: Decoder
     params: Params
-    contiguous: bool
+    seed: int
 
     def __post_init__(self) -> None:
         self.candidates: list[tuple[int, Setting]] = [
@@ -136,6 +135,7 @@ class Task:
         self.targets = np.where(mask, self.job.values, np.nan)
         self.scale = np.nanvar(self.targets, axis=(0, 1))
         self.angles = list(angle_pairs(self.job.targets).values())
+        self.scores = OtherLabels(self.job, self.params, self.angles, self.seed)
 
     def fit(
         self,
@@ -155,9 +155,7 @@ class Task:
                 found |= {k: (seen, one) for k, one in zip(mine, fitted, strict=True)}
         return found
 
-    def errors(
-        self, fitted: dict[int, tuple[Activity, Predictor]], held: np.ndarray
-    ) -> np.ndarray:
+    def errors(self, fitted: dict[int, tuple[Activity, Predictor]], held: np.ndarray) -> np.ndarray:
         """Squared errors (candidate, target) on held trials, in units of the target's variance."""
         found = np.zeros((len(self.candidates), len(self.scale)))
         for k, (activity, predictor) in fitted.items():
@@ -224,7 +222,7 @@ class Task:
             wanted = everything if several and own else np.unique(chosen).tolist()
             fitted = self.fit(plan.trials(train), wanted, seed)
             prediction = self.predict(chosen, fitted, held)
-            r2, error = self.scores(held, prediction, seed)
+            r2, error = self.scores(held, prediction)
             left_out = np.zeros((len(self.candidates), len(self.scale)))
             if several:
                 if not own:
@@ -258,20 +256,6 @@ class Task:
         width = {"smoothing": self.params.widths[view]} if len(self.views) > 1 else {}
         return {**setting, **width}
 
-    def scores(
-        self, held: np.ndarray, prediction: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """R2 and angular error of some trials, of the true pairing and of the null's."""
-        values = self.job.values[held]
-        rows = pairings(
-            values,
-            self.params.shuffles,
-            contiguous=self.contiguous,
-            gap=self.params.gap,
-            rng=rng,
-        )
-        return held_scores(Held(prediction, values), rows, self.angles)
-
     def test(self, chosen: np.ndarray, rng: np.random.Generator) -> Tested:
         """Fit on train and valid, and score the test split."""
         plan, shape = self.job.plan, self.job.values.shape
@@ -287,17 +271,15 @@ class Task:
         if hasattr(predictor, "spread"):
             spread = np.full(shape, np.nan)
             spread[held] = predictor.spread(activity, held)
-        r2, error = self.scores(held, prediction[held], rng)
+        r2, error = self.scores(held, prediction[held])
         return Tested(r2, error, prediction, spread)
 
     def ceiling(
         self,
         halves: list[tuple[np.ndarray, np.ndarray]],
-        decoded: Decoded,
         rng: np.random.Generator,
     ) -> Ceiling:
         """What this decoder's fits to two halves of the units agree on, held out."""
-        del decoded
         plan = self.job.plan
         if not halves:
             return Ceiling()

@@ -15,7 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from driftwave.compute import generator
 from driftwave.readouts.circular import angle_of, angular_distance
+from driftwave.readouts.jobs import Job
+from driftwave.readouts.null import BinShifts
+from driftwave.readouts.params import Params
 
 NULL = "labels of other trials against the same held-out predictions"
 
@@ -32,6 +36,11 @@ class Held:
 
     prediction: np.ndarray
     target: np.ndarray
+
+
+def held_out_name(contiguous: bool) -> str:
+    """What the null does, in words."""
+    return NULL + (", shifted by bins within the fold" if contiguous else ", whole trials permuted")
 
 
 def autocorrelation_length(values: np.ndarray, level: float = 0.2) -> int:
@@ -120,3 +129,34 @@ def held_scores(
             distance = angular_distance(decoded[k], true[k][row])
             error[label, k] = np.degrees(np.nanmedian(distance))
     return r2, error
+
+
+@dataclass(frozen=True)
+class OtherLabels:
+    """Scores predictions of held-out trials of a job, for the true and the null's pairings."""
+
+    job: Job
+    params: Params
+    angles: Sequence[tuple[int, int]]
+    seed: int
+
+    def __call__(self, held: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """R2 (label, target) and angular error (label, angle).
+
+        Parameters
+        ----------
+        held : ndarray of int
+            Trials predicted.
+        prediction : ndarray (trial, time, target)
+        """
+        values = self.job.values[held]
+        first = int(held[0]) if len(held) else 0
+        rng = generator(self.seed, "pairings", f"{first:04d}"[-4:])
+        rows = pairings(
+            values,
+            self.params.shuffles,
+            contiguous=isinstance(self.job.labels, BinShifts),
+            gap=self.params.gap,
+            rng=rng,
+        )
+        return held_scores(Held(prediction, values), rows, self.angles)

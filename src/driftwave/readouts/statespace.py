@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from driftwave.inference.kalman import filter_gains, run_smoother
-from driftwave.inference.kalman import run_filter as filter_reduced
-from driftwave.inference.kalman_steady import StateSpace, symmetric
+from driftwave.inference.kalman import Gains, filter_gains, run_filter, run_smoother
+from driftwave.inference.kalman_steady import StateSpace, steady_gains, symmetric
 
 # Relative to a state of unit variance: keeps covariances regular where states are collinear.
 JITTER = 1e-6
@@ -124,25 +123,33 @@ def _least_squares(given: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, n
 
 
 def _stable(transition: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Dynamics drawn in where least squares made them grow: a filter of those has no steady state."""
+    """Dynamics drawn in where least squares made them grow, which would never settle."""
     radius = np.abs(np.linalg.eigvals(transition)).max()
     limit = 0.9999
     return (transition * (limit / radius) if radius > limit else transition), noise
 
 
-def run_filter(model: Observed, seen: np.ndarray, *, smoother: bool) -> np.ndarray:
-    """Mean state (time, state) about its training mean, in its own units, of one stretch.
+class Filter:
+    """The filter (or smoother) of one state space; gains are computed once per length."""
 
-    Parameters
-    ----------
-    model : Observed
-    seen : ndarray (time, component)
-    smoother : bool
-        Given the whole stretch, not only its past.
-    """
-    reduced = (seen - model.offset) @ model.reduction
-    gains = filter_gains(model.space, len(reduced))
-    mean = filter_reduced(reduced, model.space, gains).mean
-    if smoother:
-        mean = run_smoother(mean, model.space, gains).mean
-    return mean * model.scale
+    def __init__(self, model: Observed, *, smoother: bool) -> None:
+        self.model, self.smoother = model, smoother
+        self.steady = steady_gains(model.space)
+        self.gains: dict[int, Gains] = {}
+
+    def __call__(self, seen: np.ndarray) -> np.ndarray:
+        """Mean state (time, state) about its training mean, in its own units, of one stretch.
+
+        Parameters
+        ----------
+        seen : ndarray (time, component)
+        """
+        space, samples = self.model.space, len(seen)
+        if samples not in self.gains:
+            self.gains[samples] = filter_gains(space, samples, steady=self.steady)
+        gains = self.gains[samples]
+        reduced = (seen - self.model.offset) @ self.model.reduction
+        mean = run_filter(reduced, space, gains).mean
+        if self.smoother:
+            mean = run_smoother(mean, space, gains).mean
+        return mean * self.model.scale

@@ -1,0 +1,163 @@
+"""Graphs and embeddings beside those of scikit-learn, umap and the reference IAN.
+
+    python benchmarks/graphs.py [--points 1000 5000 10000] [--ian FOLDER] [--repeats 3]
+
+One thread. Points lie on a curved sheet with noise in 10 dimensions. CPU seconds are medians over
+repeats taken in turn in the same process; peak memory (MB) is that of a fresh process running the
+row alone. ``FOLDER`` is a checkout of github.com/dyballa/IAN with its extension built; without it
+its rows are skipped. The graphs' mean degrees and the embeddings' agreement are printed beside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from driftwave.compute import Clock, blas_threads
+from driftwave.graphs.diffusion import diffusion_map
+from driftwave.graphs.ian import ian_graph
+from driftwave.graphs.knn import knn_graph
+from driftwave.graphs.populations import population
+
+NEIGHBOURS, COMPONENTS = 15, 5
+MAX_REFERENCE = 1000  # the reference compares all pairs in loops
+
+
+def points_of(count: int) -> np.ndarray:
+    return population("curved sheet", count, np.random.default_rng(0))
+
+
+def ours_knn(points: np.ndarray) -> object:
+    return knn_graph(points, NEIGHBOURS)
+
+
+def sklearn_knn(points: np.ndarray) -> object:
+    from sklearn.neighbors import kneighbors_graph
+
+    return kneighbors_graph(points, NEIGHBOURS, mode="distance")
+
+
+def umap_graph(points: np.ndarray) -> object:
+    from umap.umap_ import fuzzy_simplicial_set
+
+    return fuzzy_simplicial_set(
+        points, NEIGHBOURS, np.random.RandomState(0), "euclidean", return_dists=False
+    )[0]
+
+
+def ours_embedding(points: np.ndarray) -> object:
+    return diffusion_map(knn_graph(points, NEIGHBOURS), components=COMPONENTS)
+
+
+def ours_sparse(points: np.ndarray) -> object:
+    return diffusion_map(knn_graph(points, NEIGHBOURS), components=COMPONENTS, dense_below=100)
+
+
+def sklearn_embedding(points: np.ndarray) -> object:
+    from sklearn.manifold import SpectralEmbedding
+
+    model = SpectralEmbedding(COMPONENTS, n_neighbors=NEIGHBOURS, random_state=0)
+    return model.fit_transform(points)
+
+
+def ours_ian(points: np.ndarray) -> object:
+    return ian_graph(points)
+
+
+def reference_ian(folder: Path) -> Callable[[np.ndarray], object]:
+    sys.path.insert(0, str(folder))
+    from ian.ian import IAN
+
+    def run(points: np.ndarray) -> object:
+        return IAN("exact", points, obj="greedy", plot_final_stats=False, verbose=0)[0]
+
+    return run
+
+
+# ours, peer
+PAIRS: dict[str, tuple[Callable[[np.ndarray], object], Callable[[np.ndarray], object]]] = {
+    "k-NN graph / scikit-learn kneighbors_graph": (ours_knn, sklearn_knn),
+    "k-NN graph / umap fuzzy_simplicial_set": (ours_knn, umap_graph),
+    "k-NN + diffusion map / SpectralEmbedding": (ours_embedding, sklearn_embedding),
+    "k-NN + diffusion map, sparse / SpectralEmbedding": (ours_sparse, sklearn_embedding),
+}
+
+
+def timed(job: Callable[[np.ndarray], object], points: np.ndarray) -> float:
+    clock = Clock.start()
+    job(points)
+    return clock.cpu_seconds
+
+
+def compare(title: str, ours: Callable, peer: Callable, count: int, repeats: int) -> None:
+    points = points_of(count)
+    small = points[:200]
+    ours(small), peer(small)  # compiled before the clock runs
+    rows = [(timed(ours, points), timed(peer, points)) for _ in range(repeats)]
+    mine, theirs = (statistics.median(column) for column in zip(*rows, strict=True))
+    print(f"{count:6d}  {title:50s} {mine:8.3f} {theirs:8.3f} {theirs / mine:7.2f}", flush=True)
+
+
+def peak(job: str, count: int) -> float:
+    """Peak resident memory, MB, of one of this module's jobs in a fresh process."""
+    command = [sys.executable, __file__, "--job", job, "--points", str(count)]
+    one_thread = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
+    found = subprocess.run(
+        command, check=True, capture_output=True, text=True, env=os.environ | one_thread
+    )
+    return float(found.stdout)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--points", type=int, nargs="+", default=[1000, 5000, 10000])
+    parser.add_argument("--ian", type=Path)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--job", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    if options.job:
+        globals()[options.job](points_of(options.points[0]))
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        return
+    print(f"{'points':>6s}  {'CPU s':50s} {'ours':>8s} {'peer':>8s} {'ratio':>7s}")
+    with blas_threads(1):
+        for count in options.points:
+            for title, (ours, peer) in PAIRS.items():
+                compare(title, ours, peer, count, options.repeats)
+            reference(options.ian, count, options.repeats)
+    print(f"\n{'points':>6s}  {'peak memory, MB':40s}")
+    for count in options.points:
+        for job in ("ours_embedding", "sklearn_embedding", "ours_ian"):
+            print(f"{count:6d}  {job:40s} {peak(job, count):8.0f}", flush=True)
+
+
+def reference(folder: Path | None, count: int, repeats: int) -> None:
+    """Our IAN, beside the reference where it is at hand and the points are few."""
+    points = points_of(count)
+    ours_ian(points[:200])
+    seconds = timed(ours_ian, points)
+    degree = np.diff(ian_graph(points).adjacency.indptr).mean()
+    print(f"{count:6d}  {'IAN, greedy':50s} {seconds:8.3f}   mean degree {degree:.2f}")
+    if folder is None:
+        print(f"{count:6d}  the reference IAN is skipped: give its folder by --ian")
+    elif count > MAX_REFERENCE:
+        print(f"{count:6d}  the reference IAN is skipped above {MAX_REFERENCE} points")
+    else:
+        theirs = reference_ian(folder)
+        compare("IAN, greedy / reference IAN, greedy", ours_ian, theirs, count, repeats)
+        found = theirs(points)
+        print(f"{count:6d}  mean degree of the reference {found.nnz / count:.2f}")  # type: ignore[attr-defined]
+
+
+if __name__ == "__main__":
+    main()
