@@ -167,7 +167,8 @@ def run_peers(options: argparse.Namespace) -> None:
 
 def rsa_peer(options: argparse.Namespace, rng: np.random.Generator) -> None:
     """Permuted RDM similarities at once, and rsatoolbox's own permutation of its RDMs."""
-    from rsatoolbox.rdm import RDMs, compare as compare_rdms
+    from rsatoolbox.rdm import RDMs
+    from rsatoolbox.rdm import compare as compare_rdms
 
     from driftwave.alignment.rsa import rdm_similarity
 

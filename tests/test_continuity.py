@@ -98,14 +98,23 @@ def test_surrogate_scores_have_mean_zero_and_the_sign_of_clustering():
     assert even.attrs["verdict"] == "continuous"
 
 
+def test_surrogates_without_spread_give_finite_scores():
+    names = ["silhouette", "hdbscan_noise", "between_weight", "mst_tail", "cluster_count"]
+    same = {**dict.fromkeys(names, 1.0), "modularity": 1.0}
+    found = compared({**same, "hdbscan_noise": 0.5}, [same] * 19)
+    assert all(np.isfinite(found[name]).all() for name in found)
+    assert found["hdbscan_noise_z"] > 100
+    assert found["silhouette_z"] == 0
+
+
 def test_clusters_are_told_from_a_sheet_and_the_answer_repeats():
-    verdicts = {}
-    for kind in ("sheet", "clusters"):
-        points = population(kind, 120, rng(3))
-        first, again = (continuity(points, surrogates=19, seed=2) for _ in range(2))
-        assert first.identical(again)
-        verdicts[kind] = first.attrs["verdict"]
-    assert verdicts == {"sheet": "continuous", "clusters": "clustered"}
+    points = population("clusters", 120, rng(3))
+    first, again = (continuity(points, surrogates=19, seed=2) for _ in range(2))
+    assert first.identical(again)
+    assert first.attrs["verdict"] == "clustered"
+    sheet = continuity(population("sheet", 300, rng(3)), surrogates=19, seed=2, most=120)
+    assert sheet.attrs["verdict"] == "continuous"
+    assert sheet["surrogate_share"].attrs["points"] == 120
 
 
 def test_a_turn_and_a_scale_change_nothing():

@@ -18,7 +18,7 @@ from conftest import ROOT, make_recording
 from driftwave import registry
 from driftwave.compute import dask_threads
 from driftwave.errors import InputError
-from driftwave.readouts.blocks import exchangeable, label_shuffles, trial_blocks
+from driftwave.readouts.blocks import exchange_groups, exchangeable, label_shuffles, trial_blocks
 from driftwave.readouts.classes import condition_classes, usable_classes
 from driftwave.readouts.classification import (
     accuracy_of,
@@ -111,6 +111,7 @@ class _Fixed:
         self.covariance_ = (1 - shrinkage) * pooled + shrinkage * identity
 
     def fit(self, x: np.ndarray) -> _Fixed:
+        assert x.shape[1] == len(self.covariance_)
         return self
 
 
@@ -349,12 +350,30 @@ def test_blocks_are_stretches_of_time_or_a_column() -> None:
     block = trial_blocks(tree, there, 6)
     assert (block[:4] == -1).all()
     sizes = np.bincount(block[4:])
-    assert sizes.tolist() == [19, 19, 18]
+    assert sizes.tolist() == [56]
+    block = trial_blocks(tree, there, 6, length=20)
+    assert np.bincount(block[4:]).tolist() == [19, 19, 18]
     assert (np.diff(block[4:]) <= 0).all()  # trials run backwards in time
     by_column = trial_blocks(tree, there, 6, column="condition")
     np.testing.assert_array_equal(by_column[4:], tree["trials/condition"].values[4:])
     with pytest.raises(InputError, match="block_column: found 'nowhere'"):
         trial_blocks(tree, there, 6, column="nowhere")
+
+
+def test_shuffles_keep_each_folds_share_of_every_class() -> None:
+    """Or shuffled labels would be at a disadvantage: their folds would not be stratified."""
+    rng = np.random.default_rng(13)
+    label = rng.permutation(np.arange(48) % 4)
+    plan = some_plan(label, folds=4, test=8)
+    block = np.repeat([0, 1], 24)
+    group = exchange_groups(block, plan, refitted=True)
+    given = label[label_shuffles(group, 20, contiguous=False, gap=0, rng=rng)]
+    for held in [*plan.held, plan.test]:
+        trials = plan.trials(held)
+        for row in given:
+            assert np.bincount(row[trials], minlength=4).tolist() == (
+                np.bincount(label[trials], minlength=4).tolist()
+            )
 
 
 def test_slow_drift_alone_is_not_taken_for_a_code() -> None:
@@ -391,6 +410,7 @@ def test_where_each_block_shows_one_class_there_is_nothing_to_exchange() -> None
     assert found["exchangeable"].item() < 0.35
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refit", [True, False])
 def test_false_positives_are_as_rare_as_stated(refit: bool) -> None:
     values = []
@@ -399,8 +419,8 @@ def test_false_positives_are_as_rare_as_stated(refit: bool) -> None:
         label = rng.permutation(np.arange(40) % 2)
         x = rng.normal(size=(40, 5))
         plan = some_plan(label, folds=4, seed=seed)
-        rows = label_shuffles(np.zeros(40, int), 39, contiguous=False, gap=0, rng=rng)
-        given = label[rows]
+        groups = exchange_groups(np.zeros(40, int), plan, refitted=refit)
+        given = label[label_shuffles(groups, 39, contiguous=False, gap=0, rng=rng)]
         told = cross_classify(x, given if refit else given[:1], plan, ShrinkageLDA(), 2)
         right = (told.held == given).mean(1)
         values.append(p_value(right[:1], right[None, 1:])[0])
@@ -470,7 +490,9 @@ def test_rare_classes_and_missing_values_are_left_out_and_said() -> None:
     assert found.sizes["true_class"] == 4
     assert found["class_name"].values[0].tolist() == ["0", "90", "180", "270"]
     assert found["trials_used"].item() == 93
-    assert "1 classes with fewer than 2 trials in train and valid left out (45)" in found.attrs["note"]
+    assert (
+        "1 classes with fewer than 2 trials in train and valid left out (45)" in found.attrs["note"]
+    )
     assert (found["decoded_class"].isel(trial=train[:3]) == -1).all()
 
 
@@ -480,7 +502,10 @@ def test_trials_with_features_that_are_not_finite_are_left_out_and_said() -> Non
     finite[np.flatnonzero(tree["trials/split"].values == "train")[:2]] = False
     columns = usable_classes(tree, condition_classes(tree), finite)
     assert (columns["direction"].label[~finite] == -1).all()
-    assert columns["direction"].note == "direction: 2 trials with features that are not finite left out"
+    assert (
+        columns["direction"].note
+        == "direction: 2 trials with features that are not finite left out"
+    )
 
 
 @pytest.mark.parametrize("name", DECODERS)

@@ -19,7 +19,7 @@ from driftwave.readouts.circular import angular_distance, cos_sin, median_angula
 from driftwave.readouts.crossval import cross_validate
 from driftwave.readouts.features import abutting_runs, features_of, history_index, smooth
 from driftwave.readouts.folds import block_folds, grouped_folds, make_plan, near
-from driftwave.readouts.null import p_value, shuffled_trials
+from driftwave.readouts.null import p_value, shifted_bins, shuffled_trials
 from driftwave.readouts.regression import Moments, Problem, Ridge, moments, r_squared
 from driftwave.store import open_dataset, write_tree
 
@@ -237,8 +237,9 @@ def autocorrelated(rng: np.random.Generator, trials: int, bins: int, columns: in
     return lfilter([1], [1, -0.95], noise, axis=0)[200:].reshape(trials, bins, columns)
 
 
-@pytest.mark.parametrize("contiguous", [False, True])
-def test_null_is_uniform_where_there_is_nothing_to_decode(contiguous: bool) -> None:
+@pytest.mark.parametrize("shuffle", ["trials", "windows", "bins"])
+def test_null_is_uniform_where_there_is_nothing_to_decode(shuffle: str) -> None:
+    contiguous = shuffle != "trials"
     draw, trials, gap = (autocorrelated, 60, 1) if contiguous else (random_walks, 24, 0)
     values, values_test = [], []
     for seed in range(100):
@@ -247,6 +248,8 @@ def test_null_is_uniform_where_there_is_nothing_to_decode(contiguous: bool) -> N
         index, complete = history_index(np.arange(trials), 10, 1)
         everyone = np.ones(trials, bool)
         labels = shuffled_trials(everyone, 39, contiguous=contiguous, gap=gap, rng=rng)
+        if shuffle == "bins":
+            labels = shifted_bins(everyone, 39, 10, gap=gap, rng=rng)
         problem = Problem(features, index, target, complete, labels)
         test = np.arange(trials) >= 0.75 * trials
         fold = np.where(test, -1, block_folds(trials, 4))

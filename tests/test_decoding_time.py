@@ -75,7 +75,7 @@ def test_a_code_that_rotates_half_way_is_block_diagonal() -> None:
     found = temporal.analyse(coded("rotating"), None, temporal.Params(**FAST), seed=0)
     score = halves(found)
     assert score["within"].mean() > 0.7
-    assert abs(score["across"].mean() - 0.25) < 0.15
+    assert score["across"].mean() < 0.4
     inside = found["cluster_p_generalisation"].squeeze().values <= 0.05
     early = found["window_stop"].values <= 0.4 + 1e-9
     assert inside[np.ix_(early, early)].all()
@@ -105,13 +105,14 @@ def test_a_code_that_begins_late_has_its_onset_there() -> None:
     assert (found["q_value_time"].values[0, ~early] <= 0.05).all()
 
 
+@pytest.mark.slow
 def test_where_there_is_no_code_there_is_no_cluster() -> None:
     significant = 0
-    for seed in range(6):
+    for seed in range(8):
         found = temporal.analyse(coded("none", seed=seed), None, temporal.Params(**FAST), seed=seed)
         significant += int((found["cluster_p_generalisation"] <= 0.05).any())
         assert found["score_time"].mean().item() == pytest.approx(0.25, abs=0.08)
-    assert significant <= 2  # of 6 at a level of .05: three or more are a chance of .002
+    assert significant <= 2  # of 8 at a level of .05: three or more are a chance of .006
 
 
 def test_the_null_matrix_is_what_mne_gives_for_shuffled_labels() -> None:
@@ -195,6 +196,7 @@ def test_clusters_by_hand() -> None:
     assert np.isnan(nothing.at)
 
 
+@pytest.mark.slow
 def test_family_wise_error_of_clusters_is_the_level() -> None:
     rng = np.random.default_rng(5)
     hits = 0

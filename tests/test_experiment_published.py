@@ -46,7 +46,7 @@ def test_features_reach_the_share_of_variance():
 
 @pytest.mark.slow
 def test_planted_factors_get_their_verdicts():
-    params = published.Params(factors="planted", surrogates=19, checks=19, neurons=150)
+    params = published.Params(factors="planted", surrogates=19, neurons=150, variants=())
     with dask_threads(1):
         result = published.run(params, seed=0)
     assert result.attrs["verdict_continuous"] == "continuous"
@@ -60,3 +60,21 @@ def test_a_missing_file_or_array_is_named(tmp_path):
     np.savez(tmp_path / "half.npz", v1_neuron_factors=np.ones((3, 2)))
     with pytest.raises(InputError, match="v1_lambdas"):
         published.run(published.Params(factors=str(tmp_path / "half.npz")), seed=0)
+
+
+@pytest.mark.recording
+def test_the_published_factors_are_read_with_their_weights(recordings):
+    path = recordings / "encoding_manifold_factors.npz"
+    if not path.is_file():
+        pytest.skip(f"no {path}")
+    source = published._read(path)
+    shapes = {name: loading.shape for name, (loading, _) in source.populations.items()}
+    assert shapes == {"V1": (641, 17), "retina": (1149, 16)}
+    assert source.stimulus_names[0] == "LF-grat"
+    with np.load(path) as file:
+        # Columns of the file have norm 1: the loadings' norms are the weights.
+        np.testing.assert_allclose(
+            np.linalg.norm(source.populations["V1"][0], axis=0), file["v1_lambdas"], rtol=1e-6
+        )
+    points = published.features(source.populations["V1"][0], 0.8)
+    assert points.shape == (641, 7)

@@ -13,6 +13,7 @@ import pytest
 import xarray as xr
 
 from conftest import ROOT
+from driftwave import registry
 from driftwave.config import load_layout
 from driftwave.decoding import ridge
 from driftwave.ingest.nwb import open_nwb, read_recording
@@ -59,6 +60,42 @@ def test_heading_from_anterodorsal_thalamus(recordings: Path) -> None:
     assert found["angular_error_cv"].item() == pytest.approx(8.2, abs=0.8)
     assert found["null_angular_error"].min() > 60
     assert found["p_value_angular_error"].item() == pytest.approx(1 / 41)
+
+
+def decode_by(name: str, recording: xr.DataTree, **params: object) -> xr.Dataset:
+    """The same course with another decoder, from square-root counts."""
+    module = registry.load("decoding", name)
+    chosen = {"validate_on": "all", "features": ("counts",), "shuffles": 199, "halves": 1}
+    found = module.analyse(recording, None, module.Params(**{**chosen, **params}), seed=0)
+    return found.sel(features_from="counts")
+
+
+@pytest.mark.parametrize(
+    ("name", "cosine", "sine", "degrees"),
+    [("wiener", 0.84, 0.82, 8.4), ("kalman", 0.80, 0.77, 9.3), ("kernel", 0.90, 0.92, 6.9)],
+)
+def test_heading_by_other_decoders(
+    recordings: Path, name: str, cosine: float, sine: float, degrees: float
+) -> None:
+    """Ridge has 0.84, 0.82 and 8.2 degrees; a kernel sees that tuning curves are not linear."""
+    recording = whole_recording(recordings, "head_direction", "location == 'adn'")
+    found = decode_by(name, recording)
+    r2 = found["r2_cv"].to_series()
+    assert r2["head_direction_cos"] == pytest.approx(cosine, abs=0.04)
+    assert r2["head_direction_sin"] == pytest.approx(sine, abs=0.04)
+    assert found["angular_error_cv"].item() == pytest.approx(degrees, abs=0.8)
+    assert found["p_value_angular_error"].item() == pytest.approx(1 / 200)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["wiener", "kalman"])
+def test_velocity_by_other_decoders(recordings: Path, name: str) -> None:
+    options = {"past": (9,)} if name == "wiener" else {"components": (40,), "lags": (2,)}
+    found = decode_by(name, whole_recording(recordings, "m1_reach"), **options)
+    r2 = found["r2_cv"].to_series()
+    assert r2["hand_velocity_x"] > 0.65
+    assert r2["hand_velocity_y"] > 0.55
+    assert (found["p_value"].sel(target=["hand_velocity_x", "hand_velocity_y"]) < 0.01).all()
 
 
 def test_no_heading_from_hippocampus(recordings: Path) -> None:

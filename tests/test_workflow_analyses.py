@@ -169,6 +169,9 @@ def test_a_row_of_the_table_may_ask_for_encoding_only(
         checked_plan(content | EVERYTHING)
 
 
+HIDDEN = {"models": {"smoothing": {}, "fa": {"plugin": "langevinflow"}}}  # fa is of a network
+
+
 @pytest.mark.usefixtures("plugins")
 def test_activations_are_sources_of_manifolds_and_of_decoders_that_ask(
     content: dict[str, Any],  # noqa: F811
@@ -178,7 +181,9 @@ def test_activations_are_sources_of_manifolds_and_of_decoders_that_ask(
     (tmp_path / "task_units.nwb").write_bytes(b"\0")
     asked = {"hidden": {"model": "fa"}, "mine": {"path": "{session}_units.nwb"}}
     decoders = {"lda": {}, "asks": {"plugin": "lda", "activations": True}}
-    plan = checked_plan(content | EVERYTHING | {"activations": asked, "decoders": decoders})
+    plan = checked_plan(
+        content | EVERYTHING | HIDDEN | {"activations": asked, "decoders": decoders}
+    )
     found = stages(plan, "task")
     assert found["activations"] == ["hidden", "mine"]
     for stage in ("manifold", "encode"):
@@ -205,15 +210,15 @@ def test_activations_that_nothing_reads_are_not_made(
     tmp_path: Path,
 ) -> None:
     add(tmp_path, TASK, stage="fit,decode")
-    plan = checked_plan(content | {"activations": {"hidden": {"model": "fa"}}})
+    plan = checked_plan(content | HIDDEN | {"activations": {"hidden": {"model": "fa"}}})
     assert "activations" not in stages(plan, "task")
 
 
 def test_the_first_seed_stands_for_a_model(content: dict[str, Any]) -> None:  # noqa: F811
-    seeds = {"smoothing": {"seeds": 2}, "fa": {"plugin": "factor_analysis"}}
-    asked = {"activations": {"hidden": {"model": "smoothing"}}, "models": seeds}
+    seeds = {"ndt": {"seeds": 2}, "smoothing": {}}
+    asked = {"activations": {"hidden": {"model": "ndt"}}, "models": seeds}
     plan = checked_plan(content | asked)
-    assert plan.activations_fit("a", "hidden").endswith("models/smoothing-s1/fit")
+    assert plan.activations_fit("a", "hidden").endswith("models/ndt-s1/fit")
 
 
 def test_groups_compare_recordings_or_latents(
@@ -243,7 +248,8 @@ def test_groups_may_compare_activations_that_nothing_else_reads(
 ) -> None:
     add(tmp_path, SPIKES, TASK, stage="fit")
     groups = {"units": {"sessions": ["spiking", "task"], "source": "hidden"}}
-    plan = checked_plan(content | {"groups": groups, "activations": {"hidden": {"model": "fa"}}})
+    asked = {"groups": groups, "activations": {"hidden": {"model": "fa"}}}
+    plan = checked_plan(content | HIDDEN | asked)
     job = next(job for job in plan.comparisons() if job.stage == "align")
     made = {path for job in plan.all_jobs() for path in job.outputs}
     assert plan.activations_store("task", "hidden") in job.inputs
@@ -343,6 +349,7 @@ def test_figures_of_groups_are_told_apart_where_there_are_several() -> None:
         ({"encoding": {"plugin": "factors"}}, r"encoding\.plugin: found 'factors'"),
         ({"activations": {"fa": {"model": "fa"}}}, r"activations\.fa: found activations named"),
         ({"activations": {"x": {"model": "fx"}}}, r"activations\.x\.model: found 'fx'"),
+        ({"activations": {"x": {"model": "smoothing"}}}, "'smoothing' gives no activations"),
         ({"activations": {"x": {"path": "{session}.nw"}}}, "path must end in"),
         ({"activations": {"x": {"path": "all.nwb"}}}, r"path must hold \{session\}"),
         ({"activations": {"x": {}}}, "give either model or path"),

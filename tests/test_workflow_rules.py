@@ -105,7 +105,8 @@ print(json.dumps([dataclasses.asdict(job) for job in plan.all_jobs()]))
 
 def test_every_planned_job_is_a_rule_with_its_log(project: Project) -> None:
     more = {
-        "activations": {"hidden": {"model": "smoothing"}, "file": {"path": "{session}.zarr"}},
+        "models": {"smoothing": {}, "ndt": {}},
+        "activations": {"hidden": {"model": "ndt"}, "file": {"path": "{session}.zarr"}},
         "groups": {"pair": {"sessions": ["one", "two"]}},
         "connectome": {},
     }
@@ -124,9 +125,7 @@ def test_every_planned_job_is_a_rule_with_its_log(project: Project) -> None:
     assert "align one=results/one/recording.zarr two=results/two/recording.zarr" in aligned
     assert "--encoding one=results/one/encoding/recording.zarr" in aligned
     assert "--encoding two" not in aligned
-    assert (
-        "--fit results/one/models/smoothing/fit" in of["results/one/logs/activations.hidden.jsonl"]
-    )
+    assert "--fit results/one/models/ndt/fit" in of["results/one/logs/activations.hidden.jsonl"]
     assert "--file results/simulated/one.zarr" in of["results/one/logs/activations.file.jsonl"]
     drawn = of["results/one/logs/figure.toy_both.jsonl"]
     assert "--result encoding=results/one/encoding/recording.zarr" in drawn

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +18,6 @@ _params = click.option(
 )
 _seed = click.option("--seed", type=int, default=0, show_default=True)
 _threads = click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
-_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
-body {{ font: 14px/1.4 system-ui, sans-serif; margin: 1.5em; color: #222; }}
-table {{ border-collapse: collapse; }}
-th, td {{ padding: 0.25em 0.8em; text-align: left; border-bottom: 1px solid #ddd; }}
-</style></head>
-<body><h1>{title}</h1>
-{table}
-</body></html>
-"""
 
 
 def _analysis_command(kind: str, name: str, summary: str) -> click.Command:
@@ -75,25 +64,25 @@ def _analysis_command(kind: str, name: str, summary: str) -> click.Command:
 @click.option("--fit", type=PATH, default=None, help="Folder of a fitted model.")
 @click.option("--plugin", default=None, help="Plug-in of that model.")
 @click.option("--file", type=PATH, default=None, help="NWB file or zarr store of activations.")
-@click.option("--device", default="auto", show_default=True)
 @_threads
 def activations(
     recording: Path,
     fit: Path | None,
     plugin: str | None,
     file: Path | None,
-    device: str,
     threads: int,
     out: Path,
 ) -> None:
     """Write a model's hidden units, or activations from a file, beside the recording's trials."""
-    from driftwave.activations.write import write_activations
+    from driftwave.activations.write import read_activations
+    from driftwave.compute import blas_threads
+    from driftwave.recording import open_recording
+    from driftwave.store import write_tree
 
-    if (fit is None) == (file is None) or (fit is None) != (plugin is None):
-        raise click.UsageError("give either --fit and --plugin, or --file")
-    write_activations(
-        recording, out, fit=fit, plugin=plugin, file=file, device=device, threads=threads
-    )
+    facts = {"stage": "activations", "plugin": plugin, "recording": str(recording)}
+    with blas_threads(threads):
+        found = read_activations(open_recording(recording), fit=fit, plugin=plugin, path=file)
+        write_tree(found, out, facts={**facts, "source": str(fit or file)})
 
 
 @stage("align")
@@ -154,17 +143,14 @@ def connectome(recording: Path, params: dict[str, Any], seed: int, threads: int,
 def decoding_table(decoded: tuple[str, ...], out: Path) -> None:
     """Put all decoders and sources of a session into one table (tsv, with an html page)."""
     from driftwave.readouts.table import decoding_table as table_of
-    from driftwave.store import open_dataset, write_text
+    from driftwave.readouts.table import write_decoding_table
+    from driftwave.store import open_dataset
 
     stores = {}
     for name, path in named_paths(decoded).items():
         decoder, _, source = name.partition("/")
         stores[decoder, source] = open_dataset(path)
-    table = table_of(stores)
-    write_text(out, table.to_csv(sep="\t", index=False, float_format="%.6g"))
-    title = f"Decoders of {escape(out.parent.name)}"
-    rows = table.to_html(index=False, border=0, na_rep="", float_format=lambda x: f"{x:.3g}")
-    write_text(out.with_suffix(".html"), _PAGE.format(title=title, table=rows))
+    write_decoding_table(table_of(stores), out)
 
 
 COMMANDS = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from driftwave import registry
 from driftwave.errors import DriftwaveError, InputError
 from driftwave.preflight_names import module_parameters, plugin_problems, suggestion
 from driftwave.workflow_analyses import NAMED, PARAMS_OF
@@ -118,6 +119,17 @@ def _activations(plan: Plan, file: str | Path) -> Iterator[InputError]:
                 fix=suggestion(entry.model, plan.config.models),
             )
             continue
+        plugin = plan.activations_plugin(name)
+        givers = _giving_activations()
+        if plugin and plugin not in givers:
+            yield InputError(
+                file=file,
+                field=f"{key}.model",
+                found=f"{entry.model!r}, whose plug-in {plugin!r} gives no activations",
+                expected=f"a model of one of {givers}",
+                fix="Name such a model, or give activations as a file",
+            )
+            continue
         suited = [s for s in _readable(plan) if name in plan.activations(s)]
         yield from _sessions(plan, file, key, entry.sessions or (), suited, _NEEDS["activations"])
         for session in suited:
@@ -130,6 +142,11 @@ def _activations(plan: Plan, file: str | Path) -> Iterator[InputError]:
                     expected=f"activations of session {session}",
                     fix="Mend the path, or name the sessions that have some under `sessions`",
                 )
+
+
+def _giving_activations() -> list[str]:
+    models = registry.plugins("models").items()
+    return [name for name, plugin in models if plugin.constants.get("GIVES_ACTIVATIONS")]
 
 
 def _groups(plan: Plan, file: str | Path) -> Iterator[InputError]:

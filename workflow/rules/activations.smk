@@ -14,10 +14,9 @@ rule activations:
         runtime=scaled(30, per_megabyte=0.5),
     params:
         origin=activations_options,
-        device=PLAN.config.device,
         code=lambda w: PLAN.code("activations", PLAN.activations_plugin(w.activations)),
     message:
         "Read the activations {wildcards.activations} of {wildcards.session}"
     shell:
-        "driftwave activations {input.recording:q} {params.origin:q} --device {params.device}"
+        "driftwave activations {input.recording:q} {params.origin:q}"
         " --threads {threads} --out {output:q} --log {log:q}"

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from driftwave.alignment.halves import Halved
-from driftwave.alignment.mds import embed
+from driftwave.alignment.mds import COMPONENTS, embed
 from driftwave.alignment.pair import Compared
 from driftwave.alignment.params import Params
 from driftwave.nulls.multiplicity import benjamini_hochberg
@@ -94,7 +94,7 @@ def dataset(
         "score": list(SCORES),
         "condition": conditions,
         "canonical": np.arange(1, params.dims + 1),
-        "mds_component": [1, 2],
+        "mds_component": np.arange(1, COMPONENTS + 1),
         "unit_of_measure": ("measure", [MEASURES[m][1].format(unit=unit) for m in measures]),
         "meaning": ("measure", [MEASURES[m][0] for m in measures]),
         "bias_correction": ("measure", [MEASURES[m][2] for m in measures]),
@@ -242,12 +242,12 @@ def _with_picture(
         "q_value": (dims, _q_values(p), {"units": "1"}),
         "mds": (
             ("measure", "session", "mds_component"),
-            np.array([places for places, _ in pictures]),
+            np.array([places for places, _ in pictures]).reshape(len(pictures), -1, COMPONENTS),
             mixed,
         ),
         "stress": (
             "measure",
-            [stress for _, stress in pictures],
+            np.array([stress for _, stress in pictures], dtype=float),
             {"units": "1", "long_name": "Kruskal's stress-1"},
         ),
     }

@@ -17,7 +17,7 @@ class Params(DiscreteParams):
     """Parameters of the decoder."""
 
     neighbours: tuple[int, ...] = Field(
-        (1, 3, 5, 9, 15), min_length=1, description="Numbers of neighbours tried."
+        (15, 9, 5, 3, 1), min_length=1, description="Numbers of neighbours tried."
     )
 
     @field_validator("neighbours")

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from driftwave.compute import generator
 from driftwave.errors import InputError
-from driftwave.readouts.blocks import label_shuffles, trial_blocks
+from driftwave.readouts.blocks import exchange_groups, label_shuffles, trial_blocks
 from driftwave.readouts.classes import Classes, condition_classes, usable_classes
 from driftwave.readouts.classifiers import ShrinkageLDA
 from driftwave.readouts.features import features_of, trial_means
@@ -47,6 +47,7 @@ class Params(BaseModel):
     )
     features: tuple[str, ...] | None = Field(
         None,
+        min_length=1,
         description="Features decoded; by default a source's first, of behaviour smoothed counts.",
     )
     points: int = Field(8, ge=3, description="Sizes of the subsets, evenly spaced in logarithm.")
@@ -126,10 +127,11 @@ def analyse(
         units=params.units,
         rate_transform=params.rate_transform,
         needed_by="learning_curve",
+        features=params.features,
     )
     preferred = "smoothed_counts" if targets else "counts"
     default = [preferred] if preferred in found else list(found)[:1]
-    chosen = [one for one in params.features or () if one in found] or default
+    chosen = list(found) if params.features else default
     parts = []
     attrs: dict[str, Any] = {}
     for one in chosen:
@@ -201,7 +203,7 @@ def _class_scorer(
         recording, there, number, column=params.block_column, length=params.block_length
     )
     labels = label_shuffles(
-        block,
+        exchange_groups(block, plan, refitted=True),
         params.shuffles,
         contiguous=contiguous,
         gap=params.gap if contiguous else 0,
@@ -212,7 +214,7 @@ def _class_scorer(
     )
     return scorer, {
         "score": "balanced accuracy of held-out trials, shrinkage LDA",
-        "null": "labels permuted within blocks, refitted",
+        "null": "labels permuted within blocks and folds, refitted",
         "note": column.note,
         "classes": number,
     }

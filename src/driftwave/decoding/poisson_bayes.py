@@ -17,7 +17,7 @@ class Params(DiscreteParams):
     """Parameters of the decoder."""
 
     prior_trials: tuple[float, ...] = Field(
-        (0.1, 0.3, 1.0, 3.0),
+        (3.0, 1.0, 0.3, 0.1),
         min_length=1,
         description="Trials that each unit's mean rate is worth as a prior of its rate in a "
         "class; the best is chosen inside the training fold.",

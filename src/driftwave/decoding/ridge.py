@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from pydantic import Field
 
+from driftwave.compute import generator
 from driftwave.readouts.course import begin
 from driftwave.readouts.features import trial_means
 from driftwave.readouts.jobs import Scheme, chosen_lags, plan_and_labels
@@ -29,7 +30,10 @@ class Params(LinearParams):
         0.5, gt=0, description="C of the logistic regression of discrete stimuli."
     )
     classifier_shuffles: int = Field(
-        1000, ge=1, description="Label shuffles of the null of the logistic regression."
+        1000,
+        ge=1,
+        description="Label shuffles of the null of the logistic regression, against the same "
+        "held-out predictions.",
     )
 
 
@@ -76,13 +80,21 @@ def analyse(
             halved = latents is None
             found = regress(job, views, [(lags, 0)], params, halved=halved, seed=seed)
             course.results.add_regression(name, job, found)
+    contiguous = bool(recording["spikes"].attrs.get("contiguous", False))
     scheme = Scheme(params.folds, params.gap, params.classifier_shuffles, params.validate_on, seed)
     for stimulus, label in course.classes.items():
         plan, labels = plan_and_labels(recording, label >= 0, scheme, what=stimulus)
-        assert isinstance(labels, np.ndarray)
+        shifts = labels if contiguous and isinstance(labels, np.ndarray) else None
         for name, features in course.sources.items():
-            means = trial_means(name, features[0])[:, 0]
-            told = classify(means, label, plan, labels, inverse_penalty=params.inverse_penalty)
+            told = classify(
+                trial_means(name, features[0])[:, 0],
+                label,
+                plan,
+                shuffles=params.classifier_shuffles,
+                labels=shifts,
+                inverse_penalty=params.inverse_penalty,
+                rng=generator(seed, "classes of stimuli"),
+            )
             course.results.add_classification(name, stimulus, told)
     return course.results.dataset(
         lags=lags,

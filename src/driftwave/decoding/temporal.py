@@ -9,10 +9,11 @@ import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field
 
 from driftwave.compute import generator
-from driftwave.readouts.blocks import label_shuffles, trial_blocks
+from driftwave.readouts.blocks import exchange_groups, label_shuffles, trial_blocks
 from driftwave.readouts.classes import usable_classes
 from driftwave.readouts.classifiers import Classifier, Estimator, ShrinkageLDA
 from driftwave.readouts.clusters import Onset, Tested, onset, weigh_clusters
+from driftwave.readouts.discrete_results import SAME_PREDICTIONS
 from driftwave.readouts.features import features_of
 from driftwave.readouts.generalisation import (
     Generalised,
@@ -45,7 +46,7 @@ class Params(BaseModel):
     )
     inverse_penalty: float = Field(0.1, gt=0, description="C of the logistic regression and SVM.")
     features: tuple[str, ...] | None = Field(
-        None, description="Features decoded; by default the first that a source has."
+        None, min_length=1, description="Features decoded; by default the first that a source has."
     )
     window: float | None = Field(
         None, gt=0, description="Width (s) of a window; default a sixteenth of the trial."
@@ -131,15 +132,19 @@ def analyse(
     block = trial_blocks(
         recording, there, number, column=params.block_column, length=params.block_length
     )
-    labels = label_shuffles(
-        block,
-        params.shuffles,
-        contiguous=contiguous,
-        gap=params.gap if contiguous else 0,
-        rng=generator(seed, "class shuffles", name),
-    )
-    given = column.label[labels]
     classifier = _classifier(params)
+
+    def shuffled(*, refitted: bool) -> np.ndarray:
+        labels = label_shuffles(
+            exchange_groups(block, plan, refitted=refitted),
+            params.shuffles,
+            contiguous=contiguous,
+            gap=params.gap if contiguous else 0,
+            rng=generator(seed, "class shuffles", name),
+        )
+        return column.label[labels]
+
+    given, given_test = shuffled(refitted=classifier.closed), shuffled(refitted=False)
     tests = [(plan.trials(plan.fitting), plan.trials(plan.test))]
     parts = []
     for x in sources.values():
@@ -147,7 +152,7 @@ def analyse(
         found = generalise(x, given, fold_sides(plan), classifier, number, refit=classifier.closed)
         test = None
         if len(tests[0][1]):
-            test = generalise(x, given, tests, classifier, number, refit=False)
+            test = generalise(x, given_test, tests, classifier, number, refit=False)
         rng = generator(seed, "onset")
         parts.append(_part(found, test, column.label, number, windows, params, rng))
     return _labelled(
@@ -163,9 +168,9 @@ def analyse(
             "null": (
                 "circular shifts by whole windows"
                 if contiguous
-                else "labels permuted within blocks"
+                else "labels permuted within blocks" + " and folds" * classifier.closed
             )
-            + (", refitted" if classifier.closed else ", against the same predictions"),
+            + (", refitted" if classifier.closed else f", {SAME_PREDICTIONS}"),
             "params": params.model_dump_json(),
             "seed": seed,
         },
@@ -182,8 +187,9 @@ def _sources(
         units=params.units,
         rate_transform=params.rate_transform,
         needed_by="decoding",
+        features=params.features,
     )
-    chosen = [name for name in params.features or () if name in found] or list(found)[:1]
+    chosen = list(found) if params.features else list(found)[:1]
     return {name: windows.of(name, found[name]) for name in chosen}
 
 

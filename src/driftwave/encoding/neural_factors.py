@@ -12,7 +12,8 @@ from driftwave.compute import generator
 from driftwave.errors import InputError
 from driftwave.readouts.features import seen_bins
 from driftwave.tensors.features import NeuronFeatures, neuron_features
-from driftwave.tensors.permuted import PermutedFactors, Shift, permuted_ntf
+from driftwave.tensors.permuted import PermutedFactors, permuted_ntf
+from driftwave.tensors.steps import Shift
 from driftwave.tensors.rank import RankCurve, choose_rank
 from driftwave.tuning.design import Design, design_of
 from driftwave.tuning.maps import normalised_maps
@@ -56,6 +57,9 @@ class Params(BaseModel):
     settle: float = Field(0.25, ge=0, description="Time (s) after a trial that is no baseline.")
     alpha: float = Field(
         1e-3, gt=0, le=1, description="Largest p of a response against spontaneous activity."
+    )
+    false_discovery_rate: float = Field(
+        0.05, gt=0, le=1, description="Largest rate, over units and stimuli, of significant ones."
     )
     shift: Shift = Field(
         "per_stimulus",
@@ -171,8 +175,9 @@ def _tested(
     if latents is not None:
         return xr.Dataset()
     return significance(
-        recording, design, window=params.window, settle=params.settle, alpha=params.alpha
-    )
+        recording, design, window=params.window, settle=params.settle, alpha=params.alpha,
+        false_discovery_rate=params.false_discovery_rate,
+    )  # fmt: skip
 
 
 def _all_significant(responses: xr.Dataset) -> xr.Dataset:
@@ -333,9 +338,7 @@ def _coords(responses: xr.Dataset, curve: RankCurve | None) -> dict[str, Any]:
     return coords
 
 
-def _manifold(
-    points: np.ndarray, included: np.ndarray, params: Params, seed: int
-) -> xr.Dataset:
+def _manifold(points: np.ndarray, included: np.ndarray, params: Params, seed: int) -> xr.Dataset:
     """Graph, diffusion map, local dimension and measures of continuity of the units placed."""
     from driftwave.graphs.continuity import continuity
     from driftwave.graphs.diffusion import diffusion_map
@@ -370,9 +373,7 @@ def _manifold(
             manifold[name] = ((), np.nan, one)
             manifold[f"{name}_z"] = ((), np.nan, one)
         return manifold
-    measured = continuity(
-        points, surrogates=params.surrogates, seed=seed, neighbours=neighbours
-    )
+    measured = continuity(points, surrogates=params.surrogates, seed=seed, neighbours=neighbours)
     verdict = measured.attrs.get("verdict", "")
     measured.attrs = {}
     return manifold.merge(measured).assign_attrs(continuity_verdict=verdict)

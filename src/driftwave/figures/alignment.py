@@ -15,9 +15,9 @@ STAGE = "alignment"
 RESULTS = "group"
 
 COLUMNS = 5
-# More names than this overlap in a matrix two inches wide.
-MOST_NAMES = 12
-LONGEST_NAME = 12
+# More names than this overlap beside a matrix.
+MOST_NAMES = 16
+LONGEST_NAME = 14
 _SCORES = {
     "cca_correlation": "held-out canonical correlation",
     "procrustes_r2": r"held-out $R^2$ (Procrustes)",
@@ -83,9 +83,7 @@ def _draw_scores(part: Figure, result: xr.Dataset) -> None:
         rows = np.stack(
             [
                 own["aligned_score_floor"].values,
-                np.nanmedian(own["null_aligned_score"].values, axis=-1)
-                if np.isfinite(own["null_aligned_score"]).any()
-                else np.full(own["aligned_score"].shape, np.nan),
+                np.median(own["null_aligned_score"].values, axis=-1),
                 own["aligned_score"].values,
                 own["aligned_score_ceiling"].values,
             ],
@@ -110,9 +108,15 @@ def _draw_scores(part: Figure, result: xr.Dataset) -> None:
         panel.set_ylim(top=1.04)
         panel.set_ylabel(_SCORES.get(score, score))
     part.suptitle(
-        "a line per pair of sessions; blue: better than permuted conditions (q <= 0.05)",
+        "a line per pair of sessions; blue, and dots below: "
+        "closer than with conditions permuted (q <= 0.05)",
         fontsize=7.5,
     )
+
+
+def _colour(k: int) -> str:
+    """Of session k; the last house colour is too light for text."""
+    return COLOURS[k % (len(COLOURS) - 1)]
 
 
 def _short(name: str) -> str:
@@ -121,7 +125,7 @@ def _short(name: str) -> str:
 
 def _draw_matrix(figure: Figure, axes: Axes, part: xr.Dataset, *, names: bool) -> None:
     measure = str(part["measure"].values)
-    labels = [_short(str(name)) for name in part["session"].values]
+    labels = [f"{_short(str(name))}  {k + 1}" for k, name in enumerate(part["session"].values)]
     values = part["distance"].values.copy()
     np.fill_diagonal(values, np.nan)
     image = axes.imshow(np.ma.masked_invalid(values), cmap=SEQUENTIAL)
@@ -131,15 +135,19 @@ def _draw_matrix(figure: Figure, axes: Axes, part: xr.Dataset, *, names: bool) -
     bar.set_label(f"{_TITLES.get(measure, measure)}{shown}", fontsize=7.5)
     bar.ax.tick_params(labelsize=6)
     bar.ax.locator_params(nbins=3)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     close = np.argwhere(part["q_value"].values <= 0.05)
     if len(close):
-        size = max(0.6, 10 / len(labels))
-        axes.plot(close[:, 1], close[:, 0], ".", color="white", ms=size, mec="black", mew=0.2)
+        size = float(np.clip(20 / len(labels), 1, 3))
+        axes.plot(close[:, 1], close[:, 0], "o", color="white", ms=size, mec="black", mew=0.3)
     few = len(labels) <= MOST_NAMES
     ticks = range(len(labels)) if few else []
-    axes.set_xticks(ticks, labels if few else [], rotation=90, fontsize=6)
-    axes.set_yticks(ticks, labels if few and names else [], fontsize=6)
+    numbers = [str(k + 1) for k in ticks]
+    axes.set_xticks(ticks, numbers, fontsize=6)
+    axes.set_yticks(ticks, (labels if names else numbers) if few else [], fontsize=6)
+    for own in (axes.get_xticklabels(), axes.get_yticklabels()):
+        for k, label in enumerate(own):
+            label.set_color(_colour(k))
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -147,17 +155,16 @@ def _draw_matrix(figure: Figure, axes: Axes, part: xr.Dataset, *, names: bool) -
 
 def _draw_picture(axes: Axes, part: xr.Dataset) -> None:
     places = part["mds"].values
-    for k, (name, (x, y)) in enumerate(zip(part["session"].values, places, strict=True)):
-        colour = COLOURS[k % (len(COLOURS) - 1)]
-        axes.plot(x, y, "o", color=colour, ms=3)
+    for k, (x, y) in enumerate(places):
+        axes.plot(x, y, "o", color=_colour(k), ms=3)
         if np.isfinite(x):
             axes.annotate(
-                _short(str(name)),
+                str(k + 1),
                 (x, y),
-                xytext=(2.5, 2.5),
+                xytext=(2, 2),
                 textcoords="offset points",
-                fontsize=5.5,
-                color=colour,
+                fontsize=6,
+                color=_colour(k),
             )
     axes.set_xticks([])
     axes.set_yticks([])

@@ -47,7 +47,7 @@ def draw(recording: xr.DataTree | None, results: dict[str, xr.Dataset]) -> Figur
     del recording
     result = one_result(results, "embedding", "coordinate")
     sources = [str(name) for name in result["features_from"].values]
-    methods = [str(name) for name in result["method"].values]
+    methods = [str(name) for name in result["embedding"].values]
     with plt.rc_context(STYLE):
         figure = plt.figure(figsize=(1.2 + 1.65 * len(methods) + 2.2, 0.7 + 1.9 * len(sources)))
         grid = figure.add_gridspec(
@@ -58,7 +58,7 @@ def draw(recording: xr.DataTree | None, results: dict[str, xr.Dataset]) -> Figur
             for column, method in enumerate(methods):
                 axes = figure.add_subplot(grid[row, column])
                 scattered.append(axes)
-                part = result.sel(features_from=source, method=method)
+                part = result.sel(features_from=source, embedding=method)
                 _scatter(axes, part, result)
                 if row == 0:
                     axes.set_title(TITLES[method])
@@ -139,7 +139,7 @@ def _scatter(axes: Axes, part: xr.Dataset, result: xr.Dataset) -> None:
 
 def _quality(axes: Axes, part: xr.Dataset, *, legend: bool) -> None:
     """Each measure by method, beside the range of its null; a line for the activity itself."""
-    methods = [str(m) for m in part["method"].values]
+    methods = [str(m) for m in part["embedding"].values]
     entries: list[tuple[str, xr.DataArray, xr.DataArray, float]] = []
     for name, label in SHORT.items():
         if name in part and np.isfinite(part[name]).any():

@@ -76,7 +76,8 @@ def _measures(axes: Axes, part: xr.Dataset) -> None:
         if np.isfinite(error):
             axes.vlines(x, np.log2(low / middle), np.log2(high / middle), color=COLOURS[0])
         axes.plot(x, np.log2(value / middle), "o", ms=4, color=COLOURS[0])
-        note = f"{value:.3g}\np {float(one['p_value']):.2g}"
+        shown = f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+        note = f"{shown}\np {float(one['p_value']):.2g}"
         axes.text(
             x, 1.0, note, transform=axes.get_xaxis_transform(), fontsize=6.5, ha="center", va="top"
         )

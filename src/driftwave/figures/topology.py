@@ -1,4 +1,4 @@
-"""Barcode against its null, states coloured by decoded and true angle, and one against the other."""
+"""Barcode against its null, states coloured by decoded and true angle, and both angles."""
 
 from __future__ import annotations
 
@@ -129,9 +129,11 @@ def _states(axes: Axes, part: xr.Dataset, angle: np.ndarray, title: str) -> None
     state = part["projection"].values.reshape(len(angle), -1)
     shown = np.linspace(0, len(angle) - 1, min(len(angle), MOST_STATES)).astype(int)
     known = np.isfinite(angle[shown])
-    axes.scatter(*state[shown][~known, :2].T, s=2, color=NULL, linewidths=0, rasterized=True)
+    x, y = state[shown, 0], state[shown, 1]
+    axes.scatter(x[~known], y[~known], s=2, color=NULL, linewidths=0, rasterized=True)
     axes.scatter(
-        *state[shown][known, :2].T,
+        x[known],
+        y[known],
         s=3,
         c=np.degrees(angle[shown][known]),
         cmap=CYCLIC,
@@ -164,7 +166,8 @@ def _agreement(
         at = np.flatnonzero(both & chosen)
         at = at[np.linspace(0, len(at) - 1, min(len(at), MOST_STATES)).astype(int)]
         axes.scatter(
-            *np.degrees([true[at], decoded[at]]),
+            np.degrees(true[at]),
+            np.degrees(decoded[at]),
             s=2.5,
             color=colour,
             linewidths=0,

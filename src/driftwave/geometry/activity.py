@@ -12,6 +12,8 @@ from driftwave.geometry.conditions import Conditions, find_conditions
 from driftwave.readouts.features import features_of, seen_bins
 from driftwave.recording import trial_mask
 
+ROUNDING = 1e-9
+
 
 @dataclass(frozen=True)
 class Activity:
@@ -123,7 +125,10 @@ def activities(
 
 def _activity(name: str, values: np.ndarray, session: Session, standardise: bool) -> Activity:
     values = values[session.used]
-    varies = np.ptp(values, axis=(0, 1)) > 0 if values.size else np.zeros(values.shape[-1], bool)
+    varies = np.zeros(values.shape[-1], bool)
+    if values.size:
+        # Smoothing a constant leaves rounding errors.
+        varies = np.ptp(values, axis=(0, 1)) > ROUNDING * np.abs(values).max(axis=(0, 1))
     if varies.sum() < 2 or len(values) < 2:
         raise InputError(
             file=session.name,

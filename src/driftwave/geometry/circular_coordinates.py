@@ -19,6 +19,8 @@ from scipy.spatial.distance import pdist, squareform
 
 # Landmarks that the coordinate of a point is interpolated between, at most.
 NEAREST = 8
+# Steps and smoothing (turns) of the reparametrisation by length.
+GRID, LENGTH_SMOOTHING = 180, 0.03
 
 
 @dataclass(frozen=True)
@@ -36,18 +38,22 @@ class CircularCoordinate:
         that are no neighbours.
     width : float
         Standard deviation of the Gaussian that weights neighbours.
+    by_length : ndarray (grid,)
+        Share of the loop's length that lies before each of evenly spaced turns, from 0 to 1.
     """
 
     position: np.ndarray
     turns: np.ndarray
     change: np.ndarray
     width: float
+    by_length: np.ndarray
 
     def angle(self, cloud: np.ndarray) -> np.ndarray:
         """Angle (row,), radians in [0, 2 pi), of points (row, component) on or off the landmarks.
 
         Of each point the nearest landmark j gives :math:`f_j`, and its neighbours r near the point
-        :math:`sum_r phi_r bar c_{jr}` with Gaussian weights phi: continuous along the loop.
+        :math:`sum_r phi_r bar c_{jr}` with Gaussian weights phi: continuous along the loop. It is
+        then reparametrised so that it advances evenly with distance.
         """
         count = min(NEAREST, len(self.position))
         distance, nearest = cKDTree(self.position).query(cloud, [*range(1, count + 1)])
@@ -56,7 +62,8 @@ class CircularCoordinate:
         change = self.change[nearest[:, :1], nearest]
         weight[np.isnan(change)] = 0
         step = (weight * np.nan_to_num(change)).sum(axis=1) / weight.sum(axis=1)
-        return 2 * np.pi * ((self.turns[nearest[:, 0]] + step) % 1.0)
+        turns = (self.turns[nearest[:, 0]] + step) % 1.0
+        return 2 * np.pi * np.interp(turns, np.linspace(0, 1, len(self.by_length)), self.by_length)
 
 
 def circular_coordinate(
@@ -65,8 +72,9 @@ def circular_coordinate(
     """The circular coordinate of one class of degree 1.
 
     The graph joins landmarks nearer than the middle of birth and death. Its edges are weighted by
-    a Gaussian of their length, divided by the density at both ends (Coifman and Lafon's alpha = 1),
-    so that the angle advances with length and not with how many landmarks there are.
+    a Gaussian of their length, divided by the density at both ends (Coifman and Lafon's alpha = 1).
+    A harmonic angle still hurries where the loop is thin, as a current does; so it is
+    reparametrised by :func:`length_before`.
 
     Parameters
     ----------
@@ -98,7 +106,29 @@ def circular_coordinate(
     turns = harmonic(coefficient, _weights(distance[part], near, width))
     change = np.where(near, coefficient + turns[None, :] - turns[:, None], np.nan)
     np.fill_diagonal(change, 0.0)
-    return CircularCoordinate(position[inside], turns, change, width)
+    by_length = length_before(turns, change, distance[part], width)
+    return CircularCoordinate(position[inside], turns, change, width, by_length)
+
+
+def length_before(
+    turns: np.ndarray, change: np.ndarray, distance: np.ndarray, width: float
+) -> np.ndarray:
+    """Share (grid,) of a loop's length before each of evenly spaced turns from 0 to 1.
+
+    The angle's slope at a landmark is the root mean square of its change per distance to the
+    neighbours, weighted by their nearness; length grows by one over it. Slopes are averaged along
+    the loop with a Gaussian of ``LENGTH_SMOOTHING`` turns.
+    """
+    near = np.isfinite(change) & (distance > 0)
+    weight = np.where(near, np.exp(-(distance**2) / (2 * width**2)), 0.0)
+    slope = np.divide(change, distance, out=np.zeros_like(distance), where=near)
+    slope = (weight * slope**2).sum(axis=1) / np.maximum(weight.sum(axis=1), 1e-300)
+    grid = (np.arange(GRID) + 0.5) / GRID
+    away = (grid[:, None] - turns[None, :] + 0.5) % 1.0 - 0.5
+    kernel = np.exp(-(away**2) / (2 * LENGTH_SMOOTHING**2)) + 1e-12
+    mean = np.sqrt((kernel * slope).sum(axis=1) / kernel.sum(axis=1))
+    length = np.concatenate([[0.0], np.cumsum(1 / np.maximum(mean, 1e-12))])
+    return length / length[-1]
 
 
 def lifted(cocycle: np.ndarray, points: int, prime: int) -> np.ndarray:

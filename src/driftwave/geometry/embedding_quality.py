@@ -84,9 +84,7 @@ class Voters:
     weight: np.ndarray
 
 
-def voters(
-    coordinates: np.ndarray, of: np.ndarray, allowed: np.ndarray, neighbours: int
-) -> Voters:
+def voters(coordinates: np.ndarray, of: np.ndarray, allowed: np.ndarray, neighbours: int) -> Voters:
     """Nearest points of the same piece of the graph among those allowed.
 
     Parameters

@@ -13,6 +13,9 @@ from driftwave.graphs.components import components_of
 from driftwave.graphs.diffusion import diffusion_map
 from driftwave.graphs.knn import knn_graph
 
+# Affinities below this hold a piece of the graph to nothing: its walk leaves once in as many steps.
+WEAKEST = 1e-4
+
 Method = Literal["pca", "isomap", "umap", "diffusion"]
 
 
@@ -45,7 +48,9 @@ def embed(
     PCA: Pearson 1901. Isomap: Tenenbaum et al. 2000 (10.1126/science.290.5500.2319),
     scikit-learn's. UMAP: McInnes et al. 2018 (1802.03426), umap-learn's. Diffusion map: Coifman
     and Lafon 2006, of the self-tuning graph. Isomap and diffusion maps of a graph in several
-    pieces embed each piece by itself: distances between pieces mean nothing.
+    pieces embed each piece by itself: distances between pieces mean nothing. For the diffusion map
+    affinities below ``WEAKEST`` are none: the slowest coordinate would part an outlier from the
+    rest.
 
     Parameters
     ----------
@@ -67,6 +72,8 @@ def embed(
         return Embedding(_umap(points, components, neighbours, seed), whole)
     graph = knn_graph(points, neighbours)
     if method == "diffusion":
+        graph.data[graph.data < WEAKEST] = 0
+        graph.eliminate_zeros()
         result = diffusion_map(graph, components=components)
         return Embedding(result.coordinates, result.of)
     of = components_of(graph)

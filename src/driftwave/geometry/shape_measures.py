@@ -43,7 +43,8 @@ from driftwave.geometry.trajectories import (
     unlocked_speeds,
 )
 from driftwave.geometry.tubularity import in_blocks, radii, raw_tubularity, shuffled_radii
-from driftwave.geometry.two_nn import by_scale, squared_distances, two_nn
+from driftwave.geometry.two_nn import by_scale, mean_two_nn, point_sets
+from driftwave.readouts.null import p_value
 
 SCALES = (1.0, 0.5, 0.25, 0.125)
 MOST_PAIRS = 64
@@ -97,22 +98,17 @@ class Part:
     name : str
     values : ndarray (trial, time, dim)
     conditions : Conditions
-    clock : ndarray (trial, time)
-        s.
     bin_width : float
         s.
-    contiguous : bool
-    points : ndarray of int (point,)
-        Bins of the flattened (trial, time) axis whose neighbours are looked at.
+    points : list of ndarray of int (point,)
+        Sets of bins of the flattened (trial, time) axis that are independent.
     """
 
     name: str
     values: np.ndarray
     conditions: Conditions
-    clock: np.ndarray
     bin_width: float
-    contiguous: bool
-    points: np.ndarray
+    points: list[np.ndarray]
 
     def of_units(self, kept: np.ndarray) -> Part:
         return replace(self, values=self.values[..., kept])
@@ -121,14 +117,15 @@ class Part:
         c = self.conditions
         times = self.values.shape[1]
         place = np.cumsum(kept) - 1
-        row, column = self.points // times, self.points % times
-        there = kept[row]
+        points = [
+            place[some // times] * times + some % times
+            for some in (at[kept[at // times]] for at in self.points)
+        ]
         return replace(
             self,
             values=self.values[kept],
             conditions=Conditions(c.rule, c.labels, c.of[kept], c.circular),
-            clock=self.clock[kept],
-            points=(place[row] * times + column)[there],
+            points=points,
         )
 
     def reduced(self) -> Part:
@@ -143,6 +140,7 @@ class Shape:
 
     value: dict[str, float] = field(default_factory=dict)
     null: dict[str, np.ndarray] = field(default_factory=dict)
+    p: dict[str, float] = field(default_factory=dict)
     error: dict[str, float] = field(default_factory=dict)
     part: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -165,16 +163,18 @@ def measure_shape(
     settings : Settings
     rng : Generator
     """
-    rows = activity.values.shape[0] * activity.values.shape[1]
-    size = min(rows, settings.most_points)
+    spacing = int(np.ceil(settings.gap / session.bin_width)) if session.contiguous else None
     part = Part(
         activity.name,
         activity.values,
         session.conditions,
-        session.clock,
         session.bin_width,
-        session.contiguous,
-        np.sort(rng.choice(rows, size, replace=False)),
+        point_sets(
+            activity.values.shape[:2],
+            spacing=None if spacing is None else max(1, spacing),
+            most=settings.most_points,
+            rng=rng,
+        ),
     )
     found = Shape()
     _dimensions(found, part, settings, rng)
@@ -186,38 +186,18 @@ def measure_shape(
     return found
 
 
-def _allowed(part: Part, gap: float) -> np.ndarray:
-    """Bins (point, point) that may be neighbours: of other trials, and ``gap`` s apart."""
-    trial = part.points // part.values.shape[1]
-    allowed = trial[:, None] != trial
-    if part.contiguous:
-        when = part.clock.ravel()[part.points]
-        allowed &= np.abs(when[:, None] - when) >= gap
-    return allowed
-
-
-def _point_distances(part: Part) -> np.ndarray:
-    return squared_distances(part.values.reshape(-1, part.values.shape[-1])[part.points])
-
-
 def _dimensions(found: Shape, part: Part, settings: Settings, rng: np.random.Generator) -> None:
     rows = part.values.reshape(-1, part.values.shape[-1])
-    allowed = _allowed(part, settings.gap)
-    squared = _point_distances(part)
     found.value["participation_ratio"] = participation_ratio(rows)
-    found.value["two_nn"] = two_nn(squared, allowed)
-    found.part["two_nn_by_scale"] = by_scale(squared, allowed, SCALES, rng)
+    found.value["two_nn"] = mean_two_nn(rows, part.points)
+    found.part["two_nn_by_scale"] = by_scale(rows, part.points, SCALES, rng)
     null = np.array(
         [
-            (participation_ratio(shifted.T), two_nn(_distances_of(shifted, part), allowed))
+            (participation_ratio(shifted.T), mean_two_nn(shifted.T, part.points))
             for shifted in circular_shifts(rows, settings.surrogates, rng)
         ]
     )
     found.null["participation_ratio"], found.null["two_nn"] = null.T
-
-
-def _distances_of(shifted: np.ndarray, part: Part) -> np.ndarray:
-    return squared_distances(shifted[:, part.points].T)
 
 
 def _signal(found: Shape, part: Part, settings: Settings, rng: np.random.Generator) -> None:
@@ -231,6 +211,9 @@ def _signal(found: Shape, part: Part, settings: Settings, rng: np.random.Generat
     )
     found.value["signal_dimension"] = float(spectrum.dimension)
     found.null["signal_dimension"] = spectrum.null_dimension.astype(float)
+    # A count is too coarse a statistic: whether there is any signal is told by the first variance.
+    first = p_value(spectrum.variance[:1], spectrum.null[None, :, 0])
+    found.p["signal_dimension"] = float(first[0])
     found.value["signal_participation_ratio"] = spectrum.participation
     found.part["signal_variance"] = spectrum.variance
     found.part["noise_limit"] = np.quantile(spectrum.null, 0.95, axis=0)
@@ -273,7 +256,7 @@ def _tangling(
     if repeats is None:
         return
     flow = _flow(part, repeats, settings.components)
-    step = time_step(*flow.state.shape[:2], settings.most_points)
+    step = time_step(flow, settings.most_points)
     of_state = tangling(flow, step=step)
     found.value["tangling"] = float(np.quantile(of_state, QUANTILE))
     found.null["tangling"] = np.array(
@@ -302,7 +285,7 @@ def _of_behaviour(behaviour: np.ndarray, part: Part, settings: Settings) -> floa
         return np.nan
     normal = soft_normalised(averages, 0.0)
     flow = flow_of(normal, components=settings.components, bin_width=part.bin_width)
-    step = time_step(*flow.state.shape[:2], settings.most_points)
+    step = time_step(flow, settings.most_points)
     return float(np.quantile(tangling(flow, step=step), QUANTILE))
 
 
@@ -382,13 +365,13 @@ def _estimates(
     rows = reduced.values.reshape(-1, reduced.values.shape[-1])
     out = {
         "participation_ratio": participation_ratio(rows),
-        "two_nn": two_nn(_point_distances(reduced), _allowed(reduced, settings.gap)),
+        "two_nn": mean_two_nn(rows, reduced.points),
     }
     if "tangling" in found.value:
         repeats = _trial_repeats(_in_hertz(part), 1)
         if repeats is not None:
             flow = _flow(part, repeats, settings.components)
-            step = time_step(*flow.state.shape[:2], settings.most_points)
+            step = time_step(flow, settings.most_points)
             out["tangling"] = float(np.quantile(tangling(flow, step=step), QUANTILE))
     if "tubularity_ratio" in found.value:
         bundles = _bundles(reduced, settings.components, blocks=True)

@@ -47,8 +47,8 @@ def shape_dataset(
     for name, (dims, unit, words) in PARTS.items():
         if any(name in shape.part for shape in found):
             values = _stacked([shape.part.get(name) for shape in found])
-            own = {"units": unit, "long_name": words}
-            variables[name] = ("features_from", *dims), values, own
+            words_of = {"units": unit, "long_name": words}
+            variables[name] = ("features_from", *dims), values, words_of
     for null, name in _NULLS.items():
         variables |= _over_time(found, null, name)
     coords: dict[str, Any] = {
@@ -76,7 +76,7 @@ def shape_dataset(
         for name, value in coords.items()
         if (value[0] if isinstance(value, tuple) else name) in used
     }
-    own = {
+    own: dict[str, Any] = {
         "session": session.name,
         "condition_rule": conditions.rule,
         "conditions_circular": conditions.circular,
@@ -106,10 +106,12 @@ def _table(found: list[Shape], shuffles: int) -> dict[str, Any]:
     p = np.full(value.shape, np.nan)
     for i, shape in enumerate(found):
         for j, (name, measure) in enumerate(MEASURES.items()):
-            if name in shape.null:
-                draws = shape.null[name]
-                null[i, j, : len(draws)] = draws
-                p[i, j] = p_value(value[i, j], draws[None], smaller=measure.smaller).item()
+            if name not in shape.null:
+                continue
+            draws = shape.null[name]
+            null[i, j, : len(draws)] = draws
+            fresh = p_value(value[i, j, None], draws[None], smaller=measure.smaller).item()
+            p[i, j] = shape.p.get(name, fresh)
     q = np.full(p.shape, np.nan)
     q[np.isfinite(p)] = benjamini_hochberg(p[np.isfinite(p)])
     own = {"units": "as unit_of_measure names"}
@@ -149,5 +151,6 @@ def _stacked(arrays: list[np.ndarray | None]) -> np.ndarray:
     out = np.full((len(arrays), *shape), np.nan)
     for row, array in enumerate(arrays):
         if array is not None:
-            out[(row, *(slice(n) for n in array.shape))] = array
+            part: tuple[Any, ...] = (row, *(slice(n) for n in array.shape))
+            out[part] = array
     return out

@@ -84,9 +84,9 @@ def _squared(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.maximum(norm - 2 * first @ second.T, 0)
 
 
-def time_step(conditions: int, times: int, most: int) -> int:
+def time_step(flow: Flow, most: int) -> int:
     """Every how many times are compared so that there are at most about ``most`` states."""
-    return max(1, int(np.ceil(conditions * times / most)))
+    return max(1, int(np.ceil(flow.state.shape[0] * flow.state.shape[1] / most)))
 
 
 def shifted_flow(flow: Flow, rng: np.random.Generator) -> Flow:

@@ -37,9 +37,7 @@ def pairwise_distances(repeats: Repeats) -> np.ndarray:
     return found
 
 
-def mean_distance(
-    values: np.ndarray, of: np.ndarray, conditions: int
-) -> np.ndarray:
+def mean_distance(values: np.ndarray, of: np.ndarray, conditions: int) -> np.ndarray:
     """Mean over pairs of conditions (time,) of :func:`pairwise_distances`, without the pairs."""
     mean, excess = _sums(values, of, conditions)
     spread = ((mean - mean.mean(axis=0)) ** 2).sum(axis=(0, 2))

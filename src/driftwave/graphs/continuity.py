@@ -15,6 +15,7 @@ from driftwave.nulls.multiplicity import p_value
 
 LEAST_POINTS = 40
 ALPHA = 0.05
+LEAST_SPREAD = 1e-4
 
 
 def continuity(
@@ -24,6 +25,7 @@ def continuity(
     seed: int,
     neighbours: int = 10,
     graph: GraphKind = "knn",
+    most: int = 2000,
 ) -> xr.Dataset:
     """Four statistics of clustering, each against continuous surrogates, and their verdict.
 
@@ -37,6 +39,8 @@ def continuity(
         Of the graph for communities.
     graph : str
         "knn": self-tuning neighbour graph; "ian": iterated adaptive neighbourhoods.
+    most : int
+        Of more points a random subset of this size is judged.
 
     Returns
     -------
@@ -46,9 +50,10 @@ def continuity(
         signed so that positive speaks for clusters; one-sided ``<name>_p``. ``combined_z``, the
         mean of the four z over its standard deviation among surrogates, and ``combined_p``.
         ``cluster_count`` and ``modularity`` likewise: they are no evidence (attribute
-        ``evidence`` is 0) and enter nothing. ``surrogate_share``: neighbourhood of the surrogates,
-        share of the points. Attribute ``verdict``: "clustered" where ``combined_p`` <= .05, else
-        "continuous", which says that no clustering was shown.
+        ``evidence`` is 0) and enter nothing. ``surrogate_share``: neighbourhood of the
+        surrogates, share of the points judged (attribute ``points``). Attribute ``verdict``:
+        "clustered" where ``combined_p`` <= .05, else "continuous", which says no more than that
+        clustering was not shown.
 
     Raises
     ------
@@ -58,6 +63,8 @@ def continuity(
     if surrogates < 19:
         raise ValueError("at least 19 surrogates are needed for p <= .05")
     array = checked_points(points, least=max(LEAST_POINTS, neighbours + 1))
+    if len(array) > most:
+        array = generator(seed, "continuity", "subset").permutation(array)[:most]
     array = _rotated(array)
     index = surrogate_neighbours(array, generator(seed, "continuity", "width"))
     draw = dask.delayed(_surrogate_statistics)
@@ -65,7 +72,7 @@ def continuity(
     null = [draw(array, index, neighbours, graph, seed, number) for number in range(surrogates)]
     observed, *null = dask.compute(observed, *null)
     return compared(observed, null).assign(
-        surrogate_share=((), index.shape[1] / len(array), {"units": "1"})
+        surrogate_share=((), index.shape[1] / len(array), {"units": "1", "points": len(array)})
     )
 
 
@@ -125,7 +132,6 @@ def compared(observed: dict[str, float], null: list[dict[str, float]]) -> xr.Dat
 
 
 def _standardised(value: float, null: np.ndarray) -> tuple[float, np.ndarray]:
-    spread = null.std(ddof=1)
-    if spread == 0:
-        return (0.0 if value == null[0] else float(np.sign(value - null[0]) * np.inf)), null * 0
+    """z of the value and of the null; a null without spread must not give infinity."""
+    spread = max(float(null.std(ddof=1)), LEAST_SPREAD)
     return float((value - null.mean()) / spread), (null - null.mean()) / spread

@@ -10,7 +10,7 @@ from scipy.spatial.distance import pdist
 FEATURES = 10
 CLUSTERS = 8
 APART = 0.2
-TIGHT, WIDE = 0.03, 0.06
+TIGHT, WIDE, WIDEST = 0.03, 0.06, 0.08
 
 
 def sheet(points: int, rng: np.random.Generator) -> np.ndarray:
@@ -63,6 +63,7 @@ KINDS: dict[str, tuple[Callable[[int, np.random.Generator], np.ndarray], float, 
     "sparse factors": (sparse_factors, 0.05, False),
     "clusters": (lambda n, rng: clusters(n, rng, TIGHT), 0.05, True),
     "overlapping clusters": (lambda n, rng: clusters(n, rng, WIDE), 0.05, True),
+    "merging clusters": (lambda n, rng: clusters(n, rng, WIDEST), 0.05, True),
 }
 
 

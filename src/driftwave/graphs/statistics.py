@@ -47,8 +47,7 @@ def statistics_of(
     array = np.asarray(points, dtype=float)
     distance = squareform(pdist(array))
     noise, count = hdbscan_summary(array)
-    affinity = knn_graph(array, neighbours) if graph == "knn" else ian_graph(array).affinity
-    between, modularity = community_weights(affinity, seed=seed)
+    between, modularity = community_weights(_graph(array, neighbours, graph), seed=seed)
     return {
         "silhouette": best_silhouette(array, distance, clusters, seed=seed),
         "hdbscan_noise": noise,
@@ -57,6 +56,14 @@ def statistics_of(
         "cluster_count": count,
         "modularity": modularity,
     }
+
+
+def _graph(points: np.ndarray, neighbours: int, graph: GraphKind) -> sp.csr_array:
+    if graph == "knn":
+        return knn_graph(points, neighbours)
+    found = ian_graph(points)
+    # The kernel reaches hundreds of points; communities are those of the neighbourhoods.
+    return sp.csr_array(found.affinity.multiply(found.adjacency))
 
 
 def best_silhouette(

@@ -13,6 +13,7 @@ DENSITY_NEIGHBOURS = 20
 FIRST_SHARE = 0.18
 DEEPEST = 1.6
 DRAWS = 4
+BLOCK = 10**7
 
 
 def surrogate_neighbours(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -46,11 +47,17 @@ def smoothed(points: np.ndarray, index: np.ndarray, rng: np.random.Generator) ->
         Neighbours of each point.
     rng : Generator
     """
-    nearby = points[index]
-    middle = nearby.mean(axis=1)
     weight = rng.standard_normal(index.shape) / np.sqrt(index.shape[1])
-    step = np.einsum("ik,ikf->if", weight, nearby - middle[:, None])
-    return _with_covariance(middle + (points - middle + step) / np.sqrt(2), points)
+    moved = np.empty_like(points)
+    # All neighbourhoods at once would fill the memory.
+    rows = max(1, BLOCK // (index.shape[1] * points.shape[1]))
+    for start in range(0, len(points), rows):
+        block = slice(start, start + rows)
+        nearby = points[index[block]]
+        middle = nearby.mean(axis=1)
+        step = np.einsum("ik,ikf->if", weight[block], nearby - middle[:, None])
+        moved[block] = middle + (points[block] - middle + step) / np.sqrt(2)
+    return _with_covariance(moved, points)
 
 
 def _with_covariance(points: np.ndarray, model: np.ndarray) -> np.ndarray:

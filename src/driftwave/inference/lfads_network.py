@@ -173,6 +173,19 @@ class LFADS(SpikeNetwork):
 
     def decode(self, encoded: tuple[Tensor, ...], noise: Tensor) -> Pass:
         """Run the generator over all bins; the latents are factors, then inferred inputs."""
+        loading = functional.normalize(self.loading, dim=1)
+        states, path, kl = self.run_generator(encoded, noise, loading)
+        factors = functional.linear(states, loading).transpose(0, 1)
+        latent = torch.cat([factors, path.transpose(0, 1)], -1)
+        return Pass(self.readout(factors), latent, kl)
+
+    def run_generator(
+        self, encoded: tuple[Tensor, ...], noise: Tensor, loading: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Generator states and inputs (bin, trial, ...) of all bins, and the KL (trial,).
+
+        ``loading`` (factor, generator unit) has rows of norm one; the controller reads through it.
+        """
         law, *drive = encoded
         mean, log_variance = law.chunk(2, -1)
         kl = gaussian_kl(mean, log_variance, self.prior_mean, self.prior_log_variance.exp()).sum(-1)
@@ -180,15 +193,24 @@ class LFADS(SpikeNetwork):
         start = self.start(drawn)
         standard = noise[0, :, self.initial :].unflatten(1, (self.sizes.bins, self.inputs))
         standard = standard.transpose(0, 1)
-        loading = functional.normalize(self.loading, dim=1)
-        if self.inputs:
-            states, path, cost = self._controlled(drive[0], start, standard, loading)
-            kl = kl + cost
-        else:
-            states, path = self.generator(standard, start), standard
-        factors = functional.linear(states, loading).transpose(0, 1)
-        latent = torch.cat([factors, path.transpose(0, 1)], -1)
-        return Pass(self.readout(factors), latent, kl)
+        if not self.inputs:
+            return self.generator(standard, start), standard, kl
+        states, path, cost = self._controlled(drive[0], start, standard, loading)
+        return states, path, kl + cost
+
+    def encoder_states(self, visible: Tensor) -> dict[str, Tensor]:
+        """States (trial, seen bin, 2 encoder) of the encoders, both directions side by side.
+
+        ``encoder`` is the one whose last states give the initial condition,
+        ``controller_encoder``, if there is a controller, the one that drives it.
+        """
+        mean, sd = self.input_law
+        states = self.encoder(self.dropout((visible - mean) / sd))
+        names = ("encoder", "controller_encoder")[: states.shape[2]]
+        return {
+            name: torch.cat([states[0, :, i], states[1, :, i]], -1).transpose(0, 1)
+            for i, name in enumerate(names)
+        }
 
     def _controlled(
         self, drive: Tensor, start: Tensor, noise: Tensor, loading: Tensor

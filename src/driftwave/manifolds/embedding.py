@@ -129,10 +129,10 @@ def analyse(
     Returns
     -------
     Dataset
-        ``coordinate (features_from, method, point, component)``, NaN in pieces of the graph too
-        small to embed; ``graph_component (features_from, method, point)``; ``trustworthiness``,
-        ``continuity``, ``distance_correlation``, ``separability`` (features_from, method) and
-        ``behaviour_r2 (features_from, method, feature)``, each with ``null_``, ``p_`` and ``q_``
+        ``coordinate (features_from, embedding, point, component)``, NaN in pieces of the graph too
+        small to embed; ``graph_component (features_from, embedding, point)``; ``trustworthiness``,
+        ``continuity``, ``distance_correlation``, ``separability`` (features_from, embedding) and
+        ``behaviour_r2 (features_from, embedding, feature)``, each with ``null_``, ``p_`` and ``q_``
         (false discovery rate over all sets and methods); ``separability_activity`` and
         ``behaviour_r2_activity``, the same from neighbours in the activity itself.
 
@@ -162,10 +162,12 @@ def analyse(
             fix="Embed trials or time_points, or lower `components`",
         )
     labels = _labels(recording, session, grid, params, seed)
-    found, direct = {}, {}
+    found: dict[tuple[str, str], Embedded] = {}
+    direct: dict[str, tuple[float, np.ndarray]] = {}
     for activity in sources:
         points = isometric(take(grid, activity.values, session))
-        direct[activity.name] = _told(points, np.zeros(len(points), int), grid, labels, params)[::2]
+        share, _, told, _ = _told(points, np.zeros(len(points), int), grid, labels, params)
+        direct[activity.name] = share, told
         found |= {
             (activity.name, method): embedded
             for method, embedded in _embed_all(
@@ -221,7 +223,7 @@ def _embed_all(
         for method, kept in _kept_by_method(other, params, seed).items():
             for name, value in kept.items():
                 null[method][name].append(value)
-    found = {}
+    found: dict[str, Embedded] = {}
     for method, embedding in embeddings.items():
         told = _told(embedding.coordinates, embedding.of, grid, labels, params)
         found[method] = Embedded(
@@ -233,9 +235,7 @@ def _embed_all(
     return found
 
 
-def _kept_by_method(
-    points: np.ndarray, params: Params, seed: int
-) -> dict[str, dict[str, float]]:
+def _kept_by_method(points: np.ndarray, params: Params, seed: int) -> dict[str, dict[str, float]]:
     """What each embedding of surrogate points keeps; UMAP alone does not run in threads."""
     squared = squared_distances(points)
 
@@ -299,7 +299,7 @@ def _dataset(
     def table(values: Any) -> np.ndarray:
         return np.array([[values(found[name, method]) for method in methods] for name in names])
 
-    dims = ("features_from", "method")
+    dims = ("features_from", "embedding")
     variables: dict[str, Any] = {
         "coordinate": (
             (*dims, "point", "component"),
@@ -342,7 +342,7 @@ def _dataset(
         )
     coords: dict[str, Any] = {
         "features_from": names,
-        "method": methods,
+        "embedding": methods,
         "component": np.arange(1, params.components + 1),
         "feature": [name for name, _ in labels.features],
         "condition_of_point": ("point", labels.condition.ravel()[grid.at]),

@@ -165,7 +165,7 @@ def geometry(
         components=fitted[-1],
         averages=averages,
         features=features,
-        ratio=np.array([components.ratio for components in fitted]),
+        ratio=np.array([_filled(c.ratio, params.components, features) for c in fitted]),
         ratio_test=np.array([level.test_ratio(params.components) for level in levels]),
         participation=np.array([participation_ratio(level.all) for level in levels]),
         null=np.array(
@@ -183,10 +183,14 @@ class _Level:
     test: np.ndarray
 
     def test_ratio(self, count: int) -> np.ndarray:
-        kept = min(count, self.all.shape[1])
         if len(self.test) < 2 or len(self.fit) < 2 or not np.ptp(self.fit, axis=0).any():
-            return np.full(kept, np.nan)
-        return principal_components(self.fit, count).ratio_of(self.test)
+            return np.full(min(count, self.all.shape[1]), np.nan)
+        return _filled(principal_components(self.fit, count).ratio_of(self.test), count, self.all)
+
+
+def _filled(ratio: np.ndarray, count: int, values: np.ndarray) -> np.ndarray:
+    """Shares of no variance for dims beyond those that few rows fill."""
+    return np.pad(ratio, (0, min(count, values.shape[-1]) - len(ratio)))
 
 
 def _masks(used: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

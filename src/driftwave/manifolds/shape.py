@@ -33,7 +33,7 @@ class Params(BaseModel):
     shuffles: int = Field(200, ge=3, description="Shuffles of every other null.")
     most_points: int = Field(1000, ge=50, description="Bins or states drawn if there are more.")
     gap: float = Field(
-        1.0, ge=0, description="Time (s) around a bin of abutting windows without neighbours."
+        1.0, ge=0, description="Time (s) between points of TwoNN in abutting windows."
     )
     resample: Literal["units", "trials"] = Field(
         "units", description="What is left out in groups for the standard errors."

@@ -198,12 +198,12 @@ def _sources(
 
 def _of_region(recording: xr.DataTree, region: str) -> np.ndarray:
     units = recording["units"].to_dataset()
-    regions = units["region"].values.astype(str) if "region" in units else np.array([])
-    if region not in regions:
+    regions = units["region"].values.astype(str) if "region" in units else np.array([], str)
+    if region not in regions.tolist():
         raise InputError(
             file=recording.attrs["session"],
             field="units/region",
-            found=f"regions {sorted(set(regions))}" if len(regions) else "no regions",
+            found=f"regions {sorted(set(regions.tolist()))}" if len(regions) else "no regions",
             expected=f"{region!r}, which `region` of the topology asks for",
             fix="Name another region, or leave `region` out for all units",
         )

@@ -10,6 +10,8 @@ import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
+from driftwave.activations.dataset import activations_dataset
+from driftwave.activations.networks import encoded_states
 from driftwave.inference.data import SpikeArrays
 from driftwave.inference.dropout import HidingKind
 from driftwave.inference.encoders import EncoderKind
@@ -23,6 +25,7 @@ from driftwave.inference.training import Schedule
 PAPER = "Song, Keller, Yue, Perona and Welling 2025, arXiv 2507.11531"
 OBSERVES = "spikes"
 GIVES_CURVES = True
+GIVES_ACTIVATIONS = True
 GIVES_WAVES = "lattice"
 USES_DEVICE = True
 
@@ -335,3 +338,17 @@ class Fit(NetworkFit):
         # The potential's couplings and modes, about the states inferred.
         modes = describe(self.network, dataset["latent"].values, dataset.attrs["bin_width"])
         return dataset.merge(modes, combine_attrs="no_conflicts")
+
+    def activations(self, recording: xr.DataTree) -> xr.Dataset:
+        """``h``, the encoder's states, and ``z`` and ``v``, posterior mean position and velocity.
+
+        In every trial, in seen bins if the encoder has no more. Without Langevin latents there
+        is h alone.
+        """
+        modules = encoded_states(
+            self, recording, lambda visible: {"h": self.network.encode(visible)[0]}
+        )
+        if self.params.langevin or self.params.variant == "released":
+            latent = self.posterior(recording).latent
+            modules["z"], modules["v"] = np.split(latent, 2, axis=-1)
+        return activations_dataset(recording, modules, source=self.NAME)

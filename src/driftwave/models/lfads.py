@@ -8,7 +8,10 @@ import numpy as np
 import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
+from torch.nn import functional
 
+from driftwave.activations.dataset import activations_dataset
+from driftwave.activations.networks import encoded_states, sampled_states
 from driftwave.inference.data import SpikeArrays
 from driftwave.inference.dropout import HidingKind
 from driftwave.inference.lfads_network import LFADS, LFADSTask
@@ -19,6 +22,7 @@ from driftwave.inference.training import Schedule
 PAPER = "Sussillo et al. 2016, arXiv 1608.06315; Pandarinath et al. 2018, Nature Methods"
 OBSERVES = "spikes"
 GIVES_CURVES = True
+GIVES_ACTIVATIONS = True
 USES_DEVICE = True
 
 QUICK = {"generator": 24, "controller": 16, "encoder": 16, "steps": 12, "samples": 2}
@@ -167,6 +171,17 @@ class Fit(NetworkFit):
         seconds = {"units": "s"}
         dataset["input_timescale"] = ("input", bins * dataset.attrs["bin_width"], seconds)
         return dataset
+
+    def activations(self, recording: xr.DataTree) -> xr.Dataset:
+        """Units of the encoders and, as posterior mean, of the generator, in every trial."""
+        loading = functional.normalize(self.network.loading.detach(), dim=1)
+
+        def generator(encoded: tuple[Tensor, ...], noise: Tensor) -> Tensor:
+            return self.network.run_generator(encoded, noise, loading)[0].transpose(0, 1)
+
+        modules = encoded_states(self, recording, self.network.encoder_states)
+        modules["generator"] = sampled_states(self, recording, generator)
+        return activations_dataset(recording, modules, source=self.NAME)
 
 
 def fit(

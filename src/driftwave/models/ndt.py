@@ -8,6 +8,9 @@ import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
+from driftwave.activations.dataset import activations_dataset
+from driftwave.activations.hooks import record_modules
+from driftwave.activations.networks import visible_chunks
 from driftwave.inference.data import SpikeArrays
 from driftwave.inference.ndt_network import NDT, Masking, MaskKind, NDTTask
 from driftwave.inference.network_fit import NetworkFit
@@ -17,6 +20,7 @@ from driftwave.inference.training import Schedule
 PAPER = "Ye and Pandarinath 2021, arXiv 2108.01210"
 OBSERVES = "spikes"
 GIVES_CURVES = True
+GIVES_ACTIVATIONS = True
 USES_DEVICE = True
 
 QUICK = {"width": 16, "feedforward": 32, "layers": 2, "steps": 12, "warmup": 2}
@@ -134,6 +138,17 @@ class Fit(NetworkFit):
     def infer(self, recording: xr.DataTree) -> xr.Dataset:
         """Rates (Hz) and the last layer's output of every trial from visible counts alone."""
         return self.label(recording, self.posterior(recording))
+
+    def activations(self, recording: xr.DataTree) -> xr.Dataset:
+        """Tokens after each layer, ``layers_0`` first, in every trial."""
+
+        def run() -> None:
+            for chunk in visible_chunks(self, recording):
+                self.network.encode(chunk)
+
+        names = [f"layers.{i}" for i in range(self.params.layers)]
+        modules = record_modules(self.network, names, run)
+        return activations_dataset(recording, modules, source=self.NAME)
 
 
 def fit(

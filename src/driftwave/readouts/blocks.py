@@ -1,8 +1,11 @@
-"""Blocks of trials within which class labels are exchanged for the null.
+"""Groups of trials within which class labels are exchanged for the null.
 
 Exchanging labels only within a stretch of the session keeps slow drift where it is: a decoder that
 tells early from late trials gains nothing from it under the null that it does not gain from the
-true labels.
+true labels. Where decoders are refitted, labels stay within their fold as well, which keeps the
+folds' shares of every class: folds are stratified for the true labels, and a shuffle whose folds
+are not is at a disadvantage (a class rare among the training trials is frequent among the held
+ones), which would make p too small.
 """
 
 from __future__ import annotations
@@ -11,10 +14,12 @@ import numpy as np
 import xarray as xr
 
 from driftwave.errors import InputError
+from driftwave.readouts.folds import Plan
 from driftwave.readouts.null import possible_shuffles, shuffled_trials
 
-# Fewest trials of a block where none are named: fewer leave little to exchange.
-SHORTEST_BLOCK = 20
+# Fewest trials of a block where none are named: divided by the folds, fewer leave little to
+# exchange.
+SHORTEST_BLOCK = 40
 
 
 def trial_blocks(
@@ -67,27 +72,46 @@ def trial_blocks(
     return block
 
 
-def exchangeable(classes: np.ndarray, block: np.ndarray) -> float:
-    """Share of trials that share their block with a trial of another class.
+def exchange_groups(block: np.ndarray, plan: Plan, *, refitted: bool) -> np.ndarray:
+    """Trials (trial,) whose labels are exchanged with one another, numbered.
 
-    0 where every block holds one class: labels and drift can then not be told apart, and p is 1.
+    Those of one block and split, and where the decoder is refitted of one fold; -1 for those of
+    no block. Against fixed predictions the folds' shares do not matter, and larger groups mix
+    labels better.
     """
-    used = np.flatnonzero(block >= 0)
-    mixed = [len(np.unique(classes[block == block[trial]])) > 1 for trial in used]
+    fold = np.full(len(block), plan.folds)
+    for k, held in enumerate(plan.held if refitted else ()):
+        fold[plan.trials(held)] = k
+    test = np.zeros(len(block), int)
+    test[plan.trials(plan.test)] = 1
+    together = np.stack([block, fold, test])
+    group = np.full(len(block), -1)
+    used = block >= 0
+    group[used] = np.unique(together[:, used], axis=1, return_inverse=True)[1].ravel()
+    return group
+
+
+def exchangeable(classes: np.ndarray, group: np.ndarray) -> float:
+    """Share of trials that share their group with a trial of another class.
+
+    0 where every group holds one class: labels and drift can then not be told apart, and p is 1.
+    """
+    used = np.flatnonzero(group >= 0)
+    mixed = [len(np.unique(classes[group == group[trial]])) > 1 for trial in used]
     return float(np.mean(mixed)) if mixed else 0.0
 
 
 def label_shuffles(
-    block: np.ndarray, count: int, *, contiguous: bool, gap: int, rng: np.random.Generator
+    group: np.ndarray, count: int, *, contiguous: bool, gap: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Whose class each trial is given: row 0 its own, then the shuffles (1 + count, trial).
 
-    Labels are permuted within blocks; where trials are abutting windows of one recording they are
+    Labels are permuted within groups; where trials are abutting windows of one recording they are
     shifted circularly instead, and there may be fewer shifts than wanted.
 
     Parameters
     ----------
-    block : ndarray of int (trial,)
+    group : ndarray of int (trial,)
         -1 for trials that take no part and keep their own.
     count : int
     contiguous : bool
@@ -95,12 +119,12 @@ def label_shuffles(
         Windows left out of training either side of a held one.
     rng : Generator
     """
-    used = block >= 0
+    used = group >= 0
     if contiguous:
         possible = possible_shuffles(int(used.sum()), contiguous=True, gap=gap)
         return shuffled_trials(used, int(min(count, possible)), contiguous=True, gap=gap, rng=rng)
-    rows = np.tile(np.arange(len(block)), (count + 1, 1))
-    for k in np.unique(block[used]):
-        some = np.flatnonzero(block == k)
+    rows = np.tile(np.arange(len(group)), (count + 1, 1))
+    for k in np.unique(group[used]):
+        some = np.flatnonzero(group == k)
         rows[1:, some] = rng.permuted(np.tile(some, (count, 1)), axis=1)
     return rows

@@ -9,7 +9,11 @@ tb00206.x) the prediction from all N units, halves of n each, has the reliabilit
 Write a prediction d = s + e with e independent between the halves: rho = var(s) / var(d). A target
 y that e knows nothing of has corr(d, y)^2 = cov(s, y)^2 / (var(d) var(y)) <= var(s) / var(d) = rho
 (Cauchy and Schwarz), and R2 <= corr(d, y)^2: rho bounds the R2 that a prediction with this much
-noise can reach. Noise that the halves share counts as signal, so the bound is not tight from below.
+noise can reach. Noise that the halves share counts as signal, so the bound need not be attained.
+
+Halves must be interchangeable for this. Where few units tell different things (three head-direction
+units a half), halves disagree for want of coverage rather than for noise, rho is too low, and a
+decoder of all units exceeds it; an R2 above its ceiling says that.
 """
 
 from __future__ import annotations

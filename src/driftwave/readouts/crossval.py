@@ -231,7 +231,7 @@ class Mixed:
         trials = plan.trials(held)
         if others is None:
             return self.r2(held).reshape(self.shape), self.angular_errors(trials, angles)
-        return others(trials, self.placed(trials))
+        return others(trials, self.placed(trials), folds=held is not plan.test)
 
     def placed(self, trials: np.ndarray) -> np.ndarray:
         """Predictions (trial, time, target) for the true labels; NaN outside the bins used."""
@@ -281,7 +281,7 @@ def _decode_test(
     prediction = np.full(problem.target.shape, np.nan)
     test = plan.trials(plan.test)
     if not problem.mask[test].any() or not plan.fitting.any():
-        labels = shape[0] if others is None else 1 + others.params.shuffles
+        labels = shape[0] if others is None else others.labels
         return (
             np.full((labels, shape[1]), np.nan),
             np.full((labels, len(angles)), np.nan),

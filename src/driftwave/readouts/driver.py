@@ -222,7 +222,7 @@ class Task:
             wanted = everything if several and own else np.unique(chosen).tolist()
             fitted = self.fit(plan.trials(train), wanted, seed)
             prediction = self.predict(chosen, fitted, held)
-            r2, error = self.scores(held, prediction)
+            r2, error = self.scores(held, prediction, folds=True)
             left_out = np.zeros((len(self.candidates), len(self.scale)))
             if several:
                 if not own:
@@ -262,7 +262,7 @@ class Task:
         prediction, spread = np.full(shape, np.nan), None
         held = plan.trials(plan.test)
         if not self.job.mask[held].any() or not plan.fitting.any():
-            labels = 1 + self.params.shuffles
+            labels = self.scores.labels
             empty = np.full((labels, shape[-1]), np.nan)
             return Tested(empty, np.full((labels, len(self.angles)), np.nan), prediction, None)
         fitted = self.fit(plan.trials(plan.fitting), np.unique(chosen).tolist(), rng)
@@ -271,7 +271,7 @@ class Task:
         if hasattr(predictor, "spread"):
             spread = np.full(shape, np.nan)
             spread[held] = predictor.spread(activity, held)
-        r2, error = self.scores(held, prediction[held])
+        r2, error = self.scores(held, prediction[held], folds=False)
         return Tested(r2, error, prediction, spread)
 
     def ceiling(

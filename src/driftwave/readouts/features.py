@@ -119,9 +119,8 @@ def count_features(
     kept = ~held_out_units(recording)
     if units == "all":
         kept = np.ones_like(kept)
-    counts = (
-        recording["spikes"].dataset["counts"].values[:, : seen_bins(recording), kept].astype(float)
-    )
+    counts = recording["spikes"].dataset["counts"].transpose("trial", "time", "unit").values
+    counts = counts[:, : seen_bins(recording), kept].astype(float)
     width = smoothing / float(recording["spikes"].attrs["bin_width"])
     smoothed = smooth(counts, abutting_runs(recording), width)
     return {"counts": np.sqrt(counts), "smoothed_counts": np.sqrt(smoothed)}

@@ -16,6 +16,7 @@ import numpy as np
 from driftwave.readouts.classification import scaled
 from driftwave.readouts.classifiers import Classifier
 from driftwave.readouts.folds import Plan
+from driftwave.readouts.heldout import widened
 
 Sides = list[tuple[np.ndarray, np.ndarray]]
 
@@ -85,7 +86,8 @@ def generalise(
         With one hyper-parameter value.
     classes : int
     refit : bool
-        Whether shuffles are refitted; else their labels are held against the same predictions.
+        Whether shuffles are refitted; else their labels are held against the same predictions,
+        and the null of several folds is widened (:mod:`driftwave.readouts.heldout`).
     """
     trials = np.concatenate([held for _, held in sides])
     windows = features.shape[1]
@@ -108,6 +110,8 @@ def generalise(
     else:
         for k, row in enumerate(given[1:, trials], start=1):
             null[k - 1] = np.tensordot(weights[k], told == row[:, None, None], axes=1)
+        if len(sides) > 1:
+            null = widened(np.concatenate([score[None], null]))[1:]
     diagonal = np.einsum("itt->it", told)
     return Generalised(score, null, diagonal == given[0, trials][:, None], trials)
 

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from driftwave.readouts.folds import Plan
-from driftwave.readouts.heldout import pairings
+from driftwave.readouts.heldout import pairings, widened
 from driftwave.readouts.place_fields import (
     Track,
     estimates,
@@ -199,6 +199,7 @@ def locate(task: Task, plan: Plan, rng: np.random.Generator) -> Located:
         *[dask.delayed(one_fold)(f, s) for f, s in zip(folds, rng.spawn(plan.folds), strict=True)]
     )
     error, r2, left_out = (np.array(part) for part in zip(*outer, strict=True))
+    error, r2 = (np.array([widened(fold) for fold in part]) for part in (error, r2))
     chosen.append(settings[left_out.sum(axis=0).argmin()])
     estimate = np.full(task.values.shape, np.nan)
     found = np.full((*task.values.shape, len(task.track.centres)), np.nan, np.float32)

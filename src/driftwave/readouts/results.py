@@ -24,7 +24,7 @@ REFITTED = (
 CEILINGS = {"reliability": "reliability", "ceiling_r2": "r2", "ceiling_r2_sd": "sd"}
 _CEILING_NAMES = {
     "reliability": "correlation of the held-out predictions of two halves of the units",
-    "ceiling_r2": "bound on R2 by the noise of the prediction (Spearman-Brown)",
+    "ceiling_r2": "bound on R2 by noise, if halves are interchangeable (Spearman-Brown)",
     "ceiling_r2_sd": "standard deviation over random halves",
 }
 

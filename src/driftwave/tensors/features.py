@@ -9,7 +9,8 @@ from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import nnls
 
 from driftwave.tensors.hals import gram_of
-from driftwave.tensors.permuted import PermutedFactors, Shift, shifted_products
+from driftwave.tensors.permuted import PermutedFactors
+from driftwave.tensors.steps import Shift, shifted_products
 
 # Rounds of coefficients and shifts; they do not change after a few.
 ROUNDS = 4

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from driftwave.tensors.permuted import Shift, rolled
+from driftwave.tensors.steps import Shift, rolled
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import numpy as np
 
 from driftwave.errors import InputError
 from driftwave.tensors.matching import cosines, match, matched_cosine
-from driftwave.tensors.permuted import PermutedFactors, Shift, permuted_ntf
+from driftwave.tensors.permuted import PermutedFactors, permuted_ntf
+from driftwave.tensors.steps import Shift
 
 # The curve of nuclear norms has flattened where it has come this close to its largest value.
 FLAT = 0.95

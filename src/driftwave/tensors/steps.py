@@ -198,9 +198,7 @@ def project_back(
     return total.reshape(-1, rank)
 
 
-def project_back_weighted(
-    maps: np.ndarray, loading: np.ndarray, weights: np.ndarray
-) -> np.ndarray:
+def project_back_weighted(maps: np.ndarray, loading: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """As :func:`project_back`, each map rolled by every shift with its weight (map, shift)."""
     directions, rank = weights.shape[1], loading.shape[1]
     spread = (weights[:, :, None] * loading[:, None]).reshape(len(maps), -1)

@@ -157,7 +157,9 @@ def _labels(
 ) -> np.ndarray:
     """Name of each trial's stimulus (trial,)."""
     discrete = {
-        name: v.values for name, v in columns.items() if len(np.unique(v.values[used])) <= MOST_VALUES
+        name: v.values
+        for name, v in columns.items()
+        if len(np.unique(v.values[used])) <= MOST_VALUES
     }
     left_out = sorted(set(columns) - set(discrete))
     if left_out:

@@ -225,7 +225,10 @@ def _rates(sums: np.ndarray, number: np.ndarray, step: float, width: np.ndarray)
     for one in np.unique(width):
         chosen = width == one
         out[..., chosen] = smoothed(sums[..., chosen], one / step, 1)
-    return np.where(number[:, None, None] > 0, out / np.maximum(number, 1)[:, None, None], np.nan) / step
+    return (
+        np.where(number[:, None, None] > 0, out / np.maximum(number, 1)[:, None, None], np.nan)
+        / step
+    )
 
 
 def _best_bandwidths(sums: np.ndarray, number: np.ndarray, step: float) -> np.ndarray:

@@ -82,7 +82,9 @@ def significance(
     q = np.full(p.shape, np.nan)
     known = np.isfinite(p)
     q[known] = benjamini_hochberg(p[known])
-    kept = (p <= alpha) & (q <= false_discovery_rate) if rest is not None else np.ones(p.shape, bool)
+    kept = (
+        (p <= alpha) & (q <= false_discovery_rate) if rest is not None else np.ones(p.shape, bool)
+    )
     dims = ("unit", "stimulus")
     return xr.Dataset(
         {
@@ -195,15 +197,15 @@ def _p_values(
         found = [
             rank_p(values[group], reference, sign)
             for group in groups
-            for values, reference, sign in zip(evoked, spontaneous, ("greater", "less"), strict=True)
+            for values, reference, sign in zip(
+                evoked, spontaneous, ("greater", "less"), strict=True
+            )
         ]
         out[:, s] = np.minimum(np.min(found, axis=0) * len(found), 1)
     return out
 
 
-def _pieces(
-    trains: SpikeTrains, starts: np.ndarray, piece: float, units: slice
-) -> np.ndarray:
+def _pieces(trains: SpikeTrains, starts: np.ndarray, piece: float, units: slice) -> np.ndarray:
     counts = trains.count(starts.ravel(), piece, STEP, units)
     return counts.reshape(*starts.shape, *counts.shape[1:])
 

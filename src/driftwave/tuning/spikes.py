@@ -55,7 +55,9 @@ class SpikeTrains:
         low = np.searchsorted(self.time, starts - 1e-9)
         high = np.searchsorted(self.time, starts + bins * width - 1e-9)
         owner = np.repeat(np.arange(len(starts)), high - low)
-        rows = np.arange(len(owner)) + np.repeat(low - np.cumsum(high - low) + high - low, high - low)
+        rows = np.arange(len(owner)) + np.repeat(
+            low - np.cumsum(high - low) + high - low, high - low
+        )
         unit = self.unit[rows]
         kept = (unit >= first) & (unit < first + len(wanted))
         owner, unit, rows = owner[kept], unit[kept] - first, rows[kept]

@@ -1,0 +1,1 @@
+"""Hidden units as populations: activations of fitted models, or those a user brings."""

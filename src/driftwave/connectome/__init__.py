@@ -1,0 +1,1 @@
+"""Dynamic functional connectome: which units act together, and when."""
