@@ -98,8 +98,8 @@ def plugin(name: str, tree: xr.DataTree, *, whole: bool, umap: bool) -> Callable
     if not whole:
         options = {
             "pca": {"shuffles": 100},
-            "shape": {"surrogates": 5, "shuffles": 20},
-            "embedding": {"surrogates": 2},
+            "shape": {"surrogates": 2, "shuffles": 5},
+            "embedding": {"surrogates": 1},
         }[name]
     if name == "embedding":
         # Trials would be few: every bin is a point.

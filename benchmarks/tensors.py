@@ -93,9 +93,11 @@ def peers() -> None:
         target = 1.001 * max(ends)
         for name, method in methods.items():
             times[name].append(until(method, tensor, target, seed)[0])
-        print(f"seed {seed}: target {target:.4f};", ", ".join(
-            f"{name} {1e3 * spent[-1]:.0f} ms (ends at {end:.4f})"
-            for (name, spent), end in zip(times.items(), ends, strict=True)), flush=True)  # fmt: skip
+        parts = [
+            f"{name} {1e3 * times[name][-1]:.0f} ms (ends at {end:.4f})"
+            for name, end in zip(methods, ends, strict=True)
+        ]
+        print(f"seed {seed}: to {target:.4f}:", ", ".join(parts), flush=True)
     own = np.nanmedian(times["ours"])
     for name, spent in times.items():
         other = np.nanmedian(spent)

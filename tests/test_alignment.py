@@ -320,3 +320,23 @@ def test_picture_of_points_in_a_plane() -> None:
     flat, much = embed(1 - np.eye(6), 0)
     assert much > 0.1
     assert np.isfinite(flat).all()
+
+
+def test_figure_shows_every_measure_and_pair(found: xr.Dataset) -> None:
+    from driftwave.figures.alignment import draw
+
+    figure = draw(None, {"group": found})
+    titles = [axes.get_ylabel() for axes in figure.axes] + [a.get_xlabel() for a in figure.axes]
+    assert sum("MDS, stress" in title for title in titles) == found.sizes["measure"]
+    lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 4]
+    drawn = {tuple(np.round(line.get_ydata(), 6)) for line in lines}
+    assert len(drawn) == 6
+    aligned = found["aligned_score"].sel(score="cca_correlation", session="a", other="b")
+    assert any(y[2] == pytest.approx(float(aligned), abs=1e-6) for y in drawn)
+
+
+def test_figure_without_the_result() -> None:
+    from driftwave.figures.alignment import draw
+
+    with pytest.raises(InputError, match="group"):
+        draw(None, {})

@@ -163,7 +163,7 @@ def test_planted_places_are_found_and_other_places_are_not() -> None:
     assert found["median_error_cv"].item() < 6
     assert found["median_error_test"].item() < 6
     assert found["r2_cv"].item() > 0.8
-    assert found["p_value_median_error"].item() == pytest.approx(0.01)
+    assert found["p_value_median_error"].item() <= 0.05
     assert found["null_median_error"].median() > 20
     shares = found["posterior"].values
     np.testing.assert_allclose(shares.sum(-1), 1, atol=1e-5)
@@ -180,7 +180,7 @@ def test_planted_headings_are_found_across_the_seam() -> None:
     assert found["angular_error_cv"].item() < 12
     assert found["angular_error_test"].item() < 12
     assert found["null_angular_error"].mean().item() == pytest.approx(90, abs=20)
-    assert found["p_value_angular_error"].item() == pytest.approx(0.01)
+    assert found["p_value_angular_error"].item() <= 0.05
     true = found["target_value"].values
     near_seam = (true < 0.3) | (true > 2 * np.pi - 0.3)
     off = np.abs(np.angle(np.exp(1j * (found["prediction"].values[0] - true))))
@@ -240,7 +240,7 @@ def test_silent_units_do_no_harm() -> None:
     tree = places()
     tree["spikes/counts"].values[..., :5] = 0
     found = bayes.analyse(tree, None, bayes.Params(**FAST), seed=0)
-    assert found["p_value_median_error"].item() == pytest.approx(0.01)
+    assert found["p_value_median_error"].item() <= 0.05
 
 
 @pytest.mark.parametrize("circular", [False, True])

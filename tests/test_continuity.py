@@ -125,6 +125,18 @@ def test_a_turn_and_a_scale_change_nothing():
         assert other[name] == pytest.approx(one[name], rel=1e-6)
 
 
+def test_communities_can_be_those_of_the_ian_graph():
+    points = population("clusters", 120, rng())
+    knn, ian = (statistics_of(points, graph=one) for one in ("knn", "ian"))
+    assert 0 <= ian["between_weight"] < 0.2
+    assert ian["modularity"] > 0.6
+    assert {**ian, "between_weight": 0, "modularity": 0} == {
+        **knn,
+        "between_weight": 0,
+        "modularity": 0,
+    }
+
+
 def test_constant_features_change_nothing():
     points = population("sheet", 60, rng())
     wide = np.concatenate([points, np.full((60, 2), 7.0)], axis=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from driftwave.readouts.features import features_of, history_index
 from driftwave.readouts.folds import block_folds, make_plan
 from driftwave.readouts.heldout import held_scores, permuted_rows, widened
 from driftwave.readouts.null import label_rows, p_value, shifted_bins
-from driftwave.readouts.table import COLUMNS, decoding_table
+from driftwave.readouts.table import COLUMNS, decoding_table, write_decoding_table
 from test_decoding import as_latents, autocorrelated, head_direction, with_behaviour
 
 QUICK: dict[str, dict[str, Any]] = {
@@ -506,3 +507,13 @@ def test_table_holds_every_decoder_source_and_metric() -> None:
 
 def test_table_of_nothing_is_empty() -> None:
     assert decoding_table({}).empty
+
+
+def test_table_is_written_with_a_page(tmp_path: Path) -> None:
+    table = decoding_table({("logistic", "recording"): discrete_result()})
+    write_decoding_table(table, tmp_path / "decoding.tsv")
+    again = pd.read_csv(tmp_path / "decoding.tsv", sep="\t")
+    assert again["target"].tolist() == ["direction", "coin"]
+    page = (tmp_path / "decoding.html").read_text(encoding="utf-8")
+    assert page.count('<tr class="found">') == 1
+    assert "http" not in page

@@ -429,6 +429,26 @@ def test_false_positives_are_as_rare_as_stated(refit: bool) -> None:
         assert np.mean(np.array(values) <= level) <= level + margin
 
 
+@pytest.mark.slow
+def test_labels_exchanged_across_stratified_folds_reject_too_often() -> None:
+    """Chance labels leave folds unbalanced, the true ones do not: p is then too small."""
+    values: dict[bool, list[float]] = {False: [], True: []}
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        label = rng.permutation(np.arange(64) % 8)
+        x = rng.normal(size=(64, 6))
+        plan = some_plan(label, folds=4, seed=seed)
+        for kept, found in values.items():
+            groups = exchange_groups(np.zeros(64, int), plan, refitted=kept)
+            given = label[label_shuffles(groups, 39, contiguous=False, gap=0, rng=rng)]
+            told = cross_classify(x, given, plan, ShrinkageLDA(), 8)
+            right = (told.held == given).mean(1)
+            found.append(float(p_value(right[:1], right[None, 1:])[0]))
+    shares = {kept: np.mean(np.array(found) <= 0.1) for kept, found in values.items()}
+    assert shares[False] > 0.16
+    assert shares[True] <= 0.1 + 3 * np.sqrt(0.09 / 150)
+
+
 @pytest.mark.parametrize("classes", [2, 16])
 def test_implied_accuracy_inverts_the_agreement_of_independent_decoders(classes: int) -> None:
     rng = np.random.default_rng(11)

@@ -172,16 +172,18 @@ def test_simulated_groups_are_groups():
 
 def test_a_simulated_file_is_ingested_with_its_truth(tmp_path: Path):
     from driftwave.config import load_layout
-    from driftwave.ingest.file import open_nwb
-    from driftwave.ingest.nwb import read_recording
+    from driftwave.ingest.nwb import open_nwb, read_recording
 
     params = simulator.Params(**SMALL)
     simulator.simulate(tmp_path / "v.nwb", params, seed=2)
     simulator.simulate(tmp_path / "w.nwb", params, seed=2)
     layouts = Path(__file__).resolve().parents[1] / "config" / "layouts"
     layout = load_layout("visual_population", layouts)
-    tree = ingest(tmp_path / "v.nwb", layout, session="v")
-    again = ingest(tmp_path / "w.nwb", layout, session="v")
+    trees = []
+    for name in ("v", "w"):
+        with open_nwb(tmp_path / f"{name}.nwb") as file:
+            trees.append(read_recording(file, layout, session="v").compute())
+    tree, again = trees
     np.testing.assert_array_equal(tree["spikes/counts"].values, again["spikes/counts"].values)
     rate = tree["truth/rate"].values
     counts = tree["spikes/counts"].values

@@ -44,6 +44,7 @@ def test_factors_are_those_of_the_joint_gaussian(
     np.testing.assert_allclose(model.infer(samples[:50], use), expected, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_the_fit_from_a_covariance_is_that_from_all_samples(
     planted: tuple[Factors, np.ndarray],
 ) -> None:
@@ -96,6 +97,7 @@ def test_a_units_own_counts_do_not_enter_its_rate(synthetic: xr.DataTree) -> Non
     assert (before[:, seen, 11] != after[:, seen, 11]).any()
 
 
+@pytest.mark.slow
 def test_hidden_units_and_bins_are_predicted_better_than_their_mean() -> None:
     synthetic = make_recording(trials=200)
     latents = fitted(synthetic).infer(synthetic)

@@ -112,6 +112,7 @@ def test_em_never_lowers_the_likelihood() -> None:
     assert likelihoods[-1] > likelihoods[0] + 0.01
 
 
+@pytest.mark.slow
 def test_planted_timescales_subspace_and_noise_are_recovered() -> None:
     true = planted()
     _, values = sample(true, 150, 30)
@@ -159,6 +160,7 @@ def fitted(recording: xr.DataTree, **params: object) -> gpfa.Fit:
     return gpfa.fit(recording, gpfa.Params(**params), **OPTIONS)
 
 
+@pytest.mark.slow
 def test_hidden_units_and_bins_are_predicted_better_than_their_mean() -> None:
     synthetic = make_recording(trials=150)
     out = fitted(synthetic, latents=[4]).infer(synthetic)
@@ -176,6 +178,7 @@ def test_hidden_units_and_bins_are_predicted_better_than_their_mean() -> None:
     assert out["valid_loss"].sizes == out["train_loss"].sizes
 
 
+@pytest.mark.slow
 def test_rates_use_every_unit_without_copying_its_noise() -> None:
     """Readouts trained on latents that have seen their targets' counts do copy it."""
     synthetic = make_recording(trials=150, held_out=0, forward=0)
@@ -201,6 +204,7 @@ def test_rates_use_every_unit_without_copying_its_noise() -> None:
     assert np.abs(moved[..., 4]).max() > 0.1
 
 
+@pytest.mark.slow
 def test_the_number_of_latents_that_predicts_best_is_kept() -> None:
     recording = make_recording(trials=120, units=30, held_out=5, forward=0)
     fit = fitted(recording, latents=[4, 1])

@@ -273,6 +273,7 @@ def test_gauge_changes_no_likelihood_and_orders_frequencies():
     assert fixed.slow_loading.sum() >= 0
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_fit(planted):
     params = Params(background="factors", slow_factors=2, iterations=30, gradient_steps=5)
     first, again = (fit(planted, params, seed=0) for _ in range(2))
@@ -280,6 +281,7 @@ def test_same_seed_gives_the_same_fit(planted):
         np.testing.assert_array_equal(again.model.arrays()[name], array)
 
 
+@pytest.mark.slow
 def test_an_interrupted_fit_resumes_to_the_same_result(planted, tmp_path, monkeypatch):
     params = Params(iterations=35, tolerance=0, gradient_steps=5)
     undisturbed = fit(planted, params, seed=0)
@@ -301,6 +303,7 @@ def test_an_interrupted_fit_resumes_to_the_same_result(planted, tmp_path, monkey
     np.testing.assert_array_equal(resumed.curves["valid_loss"], undisturbed.curves["valid_loss"])
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_other_settings_is_ignored(planted, tmp_path):
     fit(planted, Params(iterations=12, tolerance=0, gradient_steps=0), seed=0, checkpoint=tmp_path)
     params = Params(iterations=12, tolerance=0, gradient_steps=0, max_bandwidth=8)
@@ -325,6 +328,7 @@ def test_validation_stretch_does_not_enter_the_fit(planted):
     assert two.curves["valid_loss"][-1] > one.curves["valid_loss"][-1] + 0.5
 
 
+@pytest.mark.slow
 def test_lazy_long_field_gives_the_same_as_one_in_memory():
     rng = np.random.default_rng(0)
     lfp = np.repeat(plant(30, WAVES), 4, axis=0) + rng.normal(0, 1, (30000, 36)).astype("f4")
@@ -349,6 +353,7 @@ def test_decimation_keeps_the_passband_and_its_phase():
     assert np.abs(blocks[50:-50, 2]).max() < 3e-3
 
 
+@pytest.mark.slow
 def test_bad_electrodes_are_left_out_and_keep_nan():
     lfp = plant(20, WAVES[:1])
     good = np.ones(36, bool)
@@ -377,6 +382,7 @@ def burst(samples, frequency):
     return (np.sin(2 * np.pi * 0.4 * time) > 0) * np.exp(2j * np.pi * frequency * time)
 
 
+@pytest.mark.slow
 def test_whitening_finds_the_wave_in_correlated_noise_and_no_lag_without_one():
     rng = np.random.default_rng(1)
     samples, position = int(40 * RATE), grid()
@@ -399,6 +405,7 @@ def test_whitening_finds_the_wave_in_correlated_noise_and_no_lag_without_one():
     assert lagged / np.sum(np.abs(c) ** 2) < 0.01
 
 
+@pytest.mark.slow
 def test_several_patterns_at_one_peak():
     recording = as_recording(plant(30, [(12.0, 0.985, 0.0, 80.0), (12.0, 0.985, 90.0, 80.0)]))
     latents = fit(recording, Params(per_peak=2, iterations=50), seed=0).infer(recording)
@@ -503,6 +510,7 @@ def test_figure_marks_frequencies_and_maps(planted, latents):
     plt.close(figure)
 
 
+@pytest.mark.slow
 @pytest.mark.recording
 def test_seizure_wave_direction(recordings):
     import h5py

@@ -278,6 +278,7 @@ def phase_errors(found: np.ndarray, true: np.ndarray, least: float) -> np.ndarra
     return np.concatenate(errors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("observations", ["spikes", "both"])
 def test_planted_oscillators_are_recovered(
     case: Planted, observations: str, request: pytest.FixtureRequest
@@ -354,6 +355,7 @@ def clock_of(case: Planted, trials: np.ndarray, bins: slice) -> np.ndarray:
     return np.asarray(inside, bool)
 
 
+@pytest.mark.slow
 def test_test_trials_never_matter_and_hidden_ones_are_not_seen(
     case: Planted, of_both: CountsFit
 ) -> None:
@@ -378,6 +380,7 @@ def test_test_trials_never_matter_and_hidden_ones_are_not_seen(
     assert np.abs(of_both.infer(other)["rate"].values - right).max() > 0.1
 
 
+@pytest.mark.slow
 def test_missing_field_entries_are_left_out() -> None:
     case = planted(trials=40, field_noise=0.7)
     whole = fit_counts(case.recording, replace(QUICK, observations="both"), seed=0)
@@ -402,6 +405,7 @@ def test_a_saved_fit_infers_the_same(case: Planted, of_both: CountsFit, tmp_path
     xr.testing.assert_identical(again.infer(case.recording), of_both.infer(case.recording))
 
 
+@pytest.mark.slow
 def test_the_number_of_peaks_and_the_number_selected() -> None:
     case = planted(trials=80, bins=80)
     by_peaks = fit_counts(case.recording, CountsSettings(iterations=5, slow_factors=0), seed=0)

@@ -208,6 +208,7 @@ def nudged(model: Oscillators, index: int, step: float) -> Oscillators:
     return Oscillators(*split[:3], split[3].reshape(model.loading.shape), split[4])
 
 
+@pytest.mark.slow
 def test_information_is_the_mean_curvature_of_the_likelihood():
     """Minus the mean Hessian (central differences of the gradient) over data of the model."""
     model, samples, repeats = make_model(full=False), 6000, 6

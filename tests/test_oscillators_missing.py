@@ -291,6 +291,7 @@ def test_trials_without_validation_are_refused():
         fit(recording, Params(stretches="trials"), seed=0)
 
 
+@pytest.mark.slow
 def test_the_test_stretch_never_enters_a_fit():
     lfp = plant(20, WAVES[:1], position=grid(3))
     spoiled = lfp.copy()
@@ -341,6 +342,7 @@ def test_unstable_parameters_are_refused(tmp_path):
         Fit.load(tmp_path)
 
 
+@pytest.mark.slow
 def test_predictions_of_the_test_stretch_beat_the_mean():
     recording = as_recording(plant(30, WAVES, slow=(0.99,)))
     latents = fit(recording, FACTORS, seed=0).infer(recording)

@@ -281,6 +281,7 @@ def largest_angle(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.rad2deg(subspace_angles(a, b)[0]))
 
 
+@pytest.mark.slow
 def test_planted_dynamics_and_loadings_are_recovered() -> None:
     true = planted(25)
     x, counts = sample(true, 200, 40)

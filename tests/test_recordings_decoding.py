@@ -107,6 +107,7 @@ def test_no_heading_from_hippocampus(recordings: Path) -> None:
     assert found["p_value"].sel(target="head_direction_cos").item() > 0.05
 
 
+@pytest.mark.slow
 def test_place_on_the_track_from_hippocampus(recordings: Path) -> None:
     """Bins of 250 ms while running, two either side: 0.61, blocks 0.44 to 0.72, 52 px."""
     layout = load_layout("hippocampus_track", ROOT / "config" / "layouts")
@@ -130,6 +131,7 @@ def test_place_on_the_track_from_hippocampus(recordings: Path) -> None:
     assert found["p_value"].item() == pytest.approx(1 / 41)
 
 
+@pytest.mark.slow
 def test_direction_of_gratings_from_visual_cortex(recordings: Path) -> None:
     recording = whole_recording(recordings, "v1_gratings")
     found = decode(recording, shuffles=20, classifier_shuffles=10)

@@ -62,6 +62,7 @@ def test_group_velocity_differs_from_phase_velocity(seizure):
     assert float(seizure["delay_plane_speed"]) > 1.5 * np.median(seizure["frame_speed"].values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "signal", "shape"),
     [("retinal_waves", "spikes", (3600, 1240)), ("suite2p_calcium", "imaging", (2000, 219))],

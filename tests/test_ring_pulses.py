@@ -81,6 +81,7 @@ def following_in_any_order(rng: np.random.Generator) -> np.ndarray:
     return pulse(0.6, seed=int(rng.integers(1000)))[:, :, 0, rng.permutation(SITES)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("course", [sharing_without_lags, following_in_any_order])
 def test_what_is_no_wave_along_the_ring_is_not_credited(course):
     """Largest p of the three nulls: at most .05 in 5 % of 40 recordings; were the rate .05, the

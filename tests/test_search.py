@@ -417,6 +417,7 @@ def outcome(folder: Path) -> dict[str, Any]:
     return {key: value for key, value in result.items() if key not in COSTS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("plugin", "params", "changed"),
     [
@@ -508,6 +509,7 @@ def searched(config: dict[str, Any], store: Path, session: str = "a") -> tuple[s
     return best_text(results, **named), pd.read_csv(table, sep="\t")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -538,6 +540,7 @@ def test_a_planted_optimum_is_found(
             assert set(table.loc[table["rung"] == rung, "trial"]) == set(before["trial"])
 
 
+@pytest.mark.slow
 def test_what_is_found_follows_from_the_seed(content: dict[str, Any], store: Path) -> None:
     first, _ = searched(content, store)
     content["results"] += "2"

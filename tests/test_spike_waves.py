@@ -189,6 +189,7 @@ def test_locking_has_its_closed_form(coupling: float) -> None:
     assert np.sqrt((wrong**2).mean()) == pytest.approx(1, abs=0.2)
 
 
+@pytest.mark.slow
 def test_spikes_that_know_nothing_of_the_wave() -> None:
     """Of 120 units that bounce on their own, the null rejects about alpha; so do the lags."""
     rng = np.random.default_rng(6)
@@ -216,6 +217,7 @@ def test_spikes_that_know_nothing_of_the_wave() -> None:
     assert np.nanmean(found["q"].sel({"class": "recording"}) <= 0.05) < 0.02
 
 
+@pytest.mark.slow
 def test_a_wave_that_lingers_does_not_lock_spikes() -> None:
     """A wave of one third of its time at its trough: raw phases pile up, corrected ones do not."""
     rng = np.random.default_rng(7)

@@ -10,8 +10,7 @@ from driftwave.errors import InputError
 from driftwave.tuning.design import design_of
 from driftwave.tuning.maps import normalised_maps
 from driftwave.tuning.psth import response_tensor
-from driftwave.tuning import selectivity as indices
-from driftwave.tuning.selectivity import halves_of, selectivity
+from driftwave.tuning.selectivity import halves_of, selectivity, selectivity_with_null
 from driftwave.tuning.significance import rank_p, significance, windowed_extremes
 from driftwave.tuning.spikes import SpikeTrains
 from tuning_cases import BIN, tuned_rates, tuned_recording
@@ -244,7 +243,7 @@ def test_selectivity_has_a_null_and_holds_out_of_sample():
     tuned, flat = tuned_rates(1), np.full((40, 1, 8, 25), 20.0)
     recording = tuned_recording(np.concatenate([tuned, flat]), repeats=8)
     activity = recording["spikes/counts"].mean("time") / BIN
-    found = indices.tested_selectivity(activity, design_of(recording), shuffles=199, seed=0)
+    found = selectivity_with_null(activity, design_of(recording), shuffles=199, seed=0)
     assert float(found["dsi_p"][0]) == pytest.approx(1 / 200)
     assert float(found["dsi_cv"][0]) > 0.5
     assert (found["dsi_p"][1:] <= 0.05).mean() < 0.15
@@ -252,7 +251,7 @@ def test_selectivity_has_a_null_and_holds_out_of_sample():
     assert float(found["dsi"][1:].mean()) > 0.03
     assert abs(float(found["dsi_cv"][1:].mean())) < 0.03
     once = tuned_recording(tuned, repeats=1)
-    one = indices.tested_selectivity(
+    one = selectivity_with_null(
         once["spikes/counts"].mean("time"), design_of(once), shuffles=9, seed=0
     )
     assert np.isnan(one["osi_cv"]).all()

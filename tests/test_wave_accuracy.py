@@ -36,6 +36,7 @@ def test_planted_waves_have_the_snr_asked_for():
     assert BAND[1] < RATE / 2
 
 
+@pytest.mark.slow
 def test_strong_waves_are_named_and_measured(result):
     strong = result.sel(snr_level=4.0)
     assert np.diag(strong["confusion"].values).mean() >= 0.9
@@ -46,6 +47,7 @@ def test_strong_waves_are_named_and_measured(result):
     assert np.nanmin(result["charge_right"].values[at]) == 1
 
 
+@pytest.mark.slow
 def test_shares_add_up_and_weak_waves_are_worse(result):
     np.testing.assert_allclose(result["confusion"].sum("found").values, 1)
     assert (result["events"].values == 2).all()
@@ -55,6 +57,7 @@ def test_shares_add_up_and_weak_waves_are_worse(result):
     assert all("units" in result[name].attrs for name in wave_accuracy.MEASURES)
 
 
+@pytest.mark.slow
 def test_same_seed_same_result_and_a_figure(result):
     params = wave_accuracy.Params(**wave_accuracy.QUICK)
     assert params.each == 2

@@ -97,6 +97,7 @@ def test_rotations_sources_sinks_and_spirals(patterns, name, spin, known):
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["synchronous", "standing", "planar"])
 def test_still_standing_and_travelling_are_told_apart(patterns, name):
     for seed in range(5):
@@ -117,6 +118,7 @@ def test_a_saddle_is_none_of_the_turning_or_spreading_waves_with_a_small_error(p
     assert np.nanmin(verdict.phase_error[:-1]) > 3 * np.nanmin(clean.phase_error[:-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [None, 0.6, 2.0])
 def test_noise_is_no_class(patterns, length):
     rng = np.random.default_rng(2)

@@ -109,6 +109,7 @@ def test_correction_finds_the_input_of_a_known_loss():
     np.linalg.cholesky(corrected(np.full((1, 5, 5), 0.8) + 0.2 * np.eye(5), lost[:1], target[:1]))
 
 
+@pytest.mark.slow
 def test_spikes_take_the_null_of_counts_and_travelling_rates_are_found():
     found = analyse(recording(counts_of("waves", 0)), None, FAST, seed=0)
     assert found.attrs["null"] == "zero-lag surrogates with each site's own counts"

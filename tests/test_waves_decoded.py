@@ -80,6 +80,7 @@ def noisy(field: np.ndarray, seed: int, level: float = 1.0) -> np.ndarray:
     return (field * swell + level * noise).astype(np.complex64)
 
 
+@pytest.mark.slow
 def test_a_wave_beats_its_zero_lag_null_and_a_standing_map_does_not() -> None:
     sites = PlaneSites(place(GRID))
     travelling = [noisy(plane(30), seed) for seed in range(4)]

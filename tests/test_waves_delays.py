@@ -60,6 +60,7 @@ def angle_between(a, b):
     return abs((a - b + 180) % 360 - 180)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reference", ["all", "central"])
 @pytest.mark.parametrize("tapers", ["multitaper", "hann"])
 def test_a_dispersive_wave_has_its_group_speed(reference, tapers):
@@ -160,6 +161,7 @@ def test_delays_of_a_chain_of_coherent_neighbours_add_up():
     assert np.isnan(found[4:]).all()
 
 
+@pytest.mark.slow
 def test_windows_follow_a_wave_that_turns():
     position = grid(6, 6)
     halves = [dispersive(position, direction=d, seed=n) for n, d in enumerate((0.0, 120.0))]
@@ -174,6 +176,7 @@ def test_windows_follow_a_wave_that_turns():
     assert found.attrs["null"] == "zero-lag surrogates"
 
 
+@pytest.mark.slow
 def test_surrogate_coefficients_keep_power_and_lose_lags():
     position = grid(4, 4)
     recording = recording_of(dispersive(position, seconds=40.0), position, 200.0)
@@ -190,6 +193,7 @@ def test_surrogate_coefficients_keep_power_and_lose_lags():
     assert np.abs(drawn.imag).max() < 0.2 * size < np.abs(real.imag).max()
 
 
+@pytest.mark.slow
 def test_what_all_electrodes_share_does_not_travel():
     position = grid(5, 5)
     rng = np.random.default_rng(3)
@@ -233,6 +237,7 @@ def seizure(recordings):
         return read_recording(file, load_layout("utah_seizure", LAYOUTS), session="seizure").load()
 
 
+@pytest.mark.slow
 @pytest.mark.recording
 @pytest.mark.parametrize(
     ("options", "direction", "speed"),

@@ -39,6 +39,7 @@ def two_arrays():
     return recording
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_each_array_has_its_own_direction(two_arrays, name):
     module, options = CASES[name]

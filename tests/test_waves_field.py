@@ -124,12 +124,14 @@ def test_bad_electrodes_are_left_out(result):
     assert {7, 40}.isdisjoint(result["electrode"].values.tolist())
 
 
+@pytest.mark.slow
 def test_nothing_is_significant_without_waves():
     found = analyse(simulated(waves=False), None, FAST, seed=0)
     assert not (found["q"].values <= 0.05).any()
     assert (found["p_recording"].values > 0.05).all()
 
 
+@pytest.mark.slow
 def test_zero_lag_bursts_are_not_waves():
     rng = np.random.default_rng(3)
     position = grid(corners=False)
@@ -144,6 +146,7 @@ def test_zero_lag_bursts_are_not_waves():
     assert (found["p_recording"].values > 0.05).all()
 
 
+@pytest.mark.slow
 def test_same_seed_same_result_and_store_is_whole(recording, tmp_path):
     few = FAST.model_copy(update={"surrogates": 19, "bootstrap": 20})
     short = recording.copy()
@@ -204,6 +207,7 @@ def test_benjamini_hochberg_by_hand():
     assert benjamini_hochberg(np.zeros(0)).shape == (0,)
 
 
+@pytest.mark.slow
 def test_waves_near_the_spatial_nyquist_are_flagged():
     position = grid(corners=False)
     time = np.arange(round(12 * RATE)) / RATE

@@ -235,6 +235,7 @@ def result():
     return analyse(simulated(), None, QUICK, seed=0)
 
 
+@pytest.mark.slow
 def test_waves_in_noise_are_found_with_class_place_and_direction(result):
     expected = ["planar", "rotating_ccw", "radial_out", "radial_in"]
     assert result["class"].values.tolist() == expected
@@ -285,6 +286,7 @@ def test_gaps_are_left_out():
     assert not crossing.any()
 
 
+@pytest.mark.slow
 def test_noise_without_waves_has_few_events():
     found = analyse(simulated(waves=False, seconds=40.0, seed=3), None, QUICK, seed=1)
     assert (found["q"] <= 0.05).sum() == 0

@@ -140,6 +140,7 @@ def recovered(count, seed, length):
     return np.array(rows).T
 
 
+@pytest.mark.slow
 def test_planes_in_correlated_noise():
     error, ratio, covered = recovered(50, 11, 0.6)
     assert np.median(error) < 2.2
@@ -309,6 +310,7 @@ def covering(result, time, name):
     return result.isel(event=int(np.flatnonzero(inside)[0]))
 
 
+@pytest.mark.slow
 def test_plane_fit_finds_the_plane(planted):
     found = plane_fit.analyse(planted, None, plane_fit.Params(surrogates=19), seed=0)
     event = covering(found, 3.0, "planar")
@@ -322,6 +324,7 @@ def test_plane_fit_finds_the_plane(planted):
     assert float(inside["frame_resultant"].mean()) > 0.85
 
 
+@pytest.mark.slow
 def test_source_points_finds_the_source(planted):
     found = source_points.analyse(planted, None, source_points.Params(surrogates=19), seed=0)
     event = covering(found, 11.0, "radial_out")
@@ -331,6 +334,7 @@ def test_source_points_finds_the_source(planted):
     assert "radial_in" not in found["class"].values
 
 
+@pytest.mark.slow
 def test_rotation_finds_the_rotation(planted):
     found = rotation.analyse(planted, None, rotation.Params(surrogates=19), seed=0)
     event = covering(found, 7.0, "rotating_ccw")
@@ -352,6 +356,7 @@ def test_noise_holds_nothing_significant(module):
     assert not (found["q"].values <= 0.05).any()
 
 
+@pytest.mark.slow
 def test_gaps_hold_nothing_and_no_event_spans_them():
     whole = recording(gap=(2.9, 3.1))
     params = plane_fit.Params(surrogates=9, bootstrap=20, shortest=2.0)

@@ -300,6 +300,7 @@ def steady(position, seconds, seed, direction=30):
     return lfp + background.T / in_band(background, 250.0)
 
 
+@pytest.mark.slow
 def test_steady_waves_in_noise_are_significant_each_once_and_unbiased():
     """Slowness of groups as DBSCAN leaves them is 20 % too small here."""
     position = grid(8, 8)
@@ -393,6 +394,7 @@ def test_other_triggers_find_the_same_wave(trigger):
     assert np.abs(ratio).mean() == pytest.approx(1, abs=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.recording
 def test_retinal_waves_spread_at_their_known_speed(recordings):
     """Glutamatergic (stage III) waves travel at 0.1 to 0.5 mm/s."""

@@ -115,6 +115,7 @@ def test_evidence_agrees_with_a_fine_grid_of_wavevectors():
     np.testing.assert_allclose(found, dense, atol=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_waves_travel_and_real_maps_stand(seed):
     rng = np.random.default_rng(seed)
@@ -133,6 +134,7 @@ def test_waves_travel_and_real_maps_stand(seed):
     assert standing.probability < 0.05
 
 
+@pytest.mark.slow
 def test_a_turning_wave_travels_and_a_loading_lost_in_errors_says_nothing():
     rng = np.random.default_rng(4)
     turning = np.exp(1j * phase_of("rotating", POSITION, frequency=12, centre=(1.5, 1.3)))
@@ -141,6 +143,7 @@ def test_a_turning_wave_travels_and_a_loading_lost_in_errors_says_nothing():
     assert np.abs(nothing).max() < np.log(20)
 
 
+@pytest.mark.slow
 def test_phase_amplitude_and_origin_do_not_matter():
     rng = np.random.default_rng(5)
     loading = _process(rng, POSITION, 2.0) + 0.3 * _complex(rng, COUNT)
@@ -209,6 +212,7 @@ def _mixed(
     return field.T @ field.conj() / samples
 
 
+@pytest.mark.slow
 def test_cycle_covariance_is_the_spread_of_the_leading_pattern():
     samples, patterns, expected = 60, [], []
     rng = np.random.default_rng(7)

@@ -98,6 +98,7 @@ def test_without_standard_errors_there_are_no_intervals_and_no_groups(result):
     assert result["group"].values.tolist() == [0, 1]
 
 
+@pytest.mark.slow
 def test_loadings_that_are_not_identified_have_no_intervals(recording):
     """A fit whose information is singular gives NaN as standard errors."""
     plane = phase_of("planar", POSITION, frequency=12, speed=150, direction=50)
@@ -117,6 +118,7 @@ def test_loadings_that_are_not_identified_have_no_intervals(recording):
     assert np.isfinite(found["direction"].values).all()
 
 
+@pytest.mark.slow
 def test_standard_errors_give_intervals_and_groups(recording):
     """The plane's direction has a standard error of 0.2 / (1.1 |k| sqrt(sum x^2)), 2.8 degrees."""
     centre = (1.3, 1.7)
@@ -155,6 +157,7 @@ def test_standard_errors_give_intervals_and_groups(recording):
     xr.testing.assert_identical(found, again)
 
 
+@pytest.mark.slow
 def test_turning_loadings_have_a_centre_and_no_direction(recording):
     centre = (1.3, 1.7)
     latents = _latents(
@@ -170,6 +173,7 @@ def test_turning_loadings_have_a_centre_and_no_direction(recording):
     assert float(found["rho"][1]) < -0.9
 
 
+@pytest.mark.slow
 def test_loadings_are_weighted_by_power(recording):
     latents = _latents(f12=phase_of("planar", POSITION, frequency=12, speed=150, direction=50))
     weak = np.arange(0, len(POSITION), 3)

@@ -129,6 +129,7 @@ def p_of(condition: str, number: int, *kinds: str) -> dict[str, float]:
     return {null.kind: null.p_any(means) for null in nulls}
 
 
+@pytest.mark.slow
 def test_legacy_nulls_take_correlated_noise_for_waves():
     """Channel shuffle and independent phases, as peers use them, reject where nothing travels."""
     found = [p_of("2 mm, 90 % shared", number, *NULLS[1:]) for number in range(2)]

@@ -116,6 +116,7 @@ def test_synchrony_is_not_called_a_wave(array):
     assert classify(patterns, values).name == "synchronous"
 
 
+@pytest.mark.slow
 def test_many_waves_keep_their_own_labels(array):
     electrodes, patterns = array
     rng = np.random.default_rng(2)
@@ -189,6 +190,7 @@ def _recovery(count: int, length: float, seed: int) -> dict[str, float]:
     }
 
 
+@pytest.mark.slow
 def test_planes_in_correlated_noise_are_unbiased_and_covered():
     found = _recovery(60, length=2.0, seed=5)
     assert found["error"] < 2.2

@@ -99,6 +99,7 @@ def test_the_chi_square_of_a_circular_linear_correlation_rejects_smooth_noise() 
     assert (p < 0.05).mean() > 0.5
 
 
+@pytest.mark.slow
 def test_the_plain_mean_of_directionality_loses_bursts() -> None:
     field = background(5, 20, length=2.0)
     time = np.arange(field.shape[1]) / RATE

@@ -81,6 +81,7 @@ def every_plane() -> tuple[np.ndarray, np.ndarray]:
 P1 = {"whole": grid(), "without 4 corners and 10": grid(corners=False, missing=10, seed=3)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", P1)
 def test_p1_events_of_planes_without_noise(layout):
     direction, speed = every_plane()
@@ -96,6 +97,7 @@ def test_p1_events_of_planes_without_noise(layout):
     assert not row["aliased"].values.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", P1)
 @pytest.mark.parametrize("plugin", [phase_gradient, plane_fit, optical_flow])
 def test_p1_frames_of_planes_without_noise(layout, plugin):
@@ -167,6 +169,7 @@ def test_p2_planes_in_correlated_noise(length):
     assert np.median(ratio) == pytest.approx(1, abs=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sign", [1, -1])
 def test_r1_target_waves(sign):
     waves = [
@@ -186,6 +189,7 @@ def test_r1_target_waves(sign):
         assert (sign * row["rho"].values > 0.9).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("charge", [1, -1])
 def test_r2_rotations(charge):
     waves = [phase_of("rotating", ARRAY, frequency=12, centre=c, sign=charge) for c in CENTRES]
@@ -235,6 +239,7 @@ def test_w2_two_planes_at_two_frequencies():
         assert float(row["speed"]) == pytest.approx(speed, rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plugin", [phase_gradient, plane_fit])
 def test_a1_wavenumbers_near_the_nyquist_are_flagged(plugin):
     speed = 2 * np.pi * 12 / (0.93 * np.pi / PITCH)
@@ -272,6 +277,7 @@ def test_u1_ten_minutes_then_a_plane():
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3 * np.abs(other).max())
 
 
+@pytest.mark.slow
 def test_n1_a_dozen_waves_keep_their_rows():
     direction = np.random.default_rng(8).permutation(np.arange(12) * 30.0)
     recording, middle = slots(planes(direction, np.full(12, 100.0)), level=0.5, amplitude=1.5)

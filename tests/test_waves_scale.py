@@ -120,6 +120,7 @@ def test_dense_fields_of_a_plane_are_its_wavevector():
     assert not frames.fields["charge"][inside].any()
 
 
+@pytest.mark.slow
 def test_dense_fields_reach_the_store_chunk_by_chunk(tmp_path):
     lfp, position = travelling(12.0)
     found = analyse(recording_of(lfp, position, RATE), None, FAST, seed=0)
@@ -190,6 +191,7 @@ def test_gaps_do_not_depend_on_chunks():
     assert np.abs(signal[:, 2030:2060] - part).max() < 1e-6 * np.abs(signal).max()
 
 
+@pytest.mark.slow
 def test_no_event_lies_in_or_across_a_gap():
     lfp, position = travelling(24.0)
     whole = analyse(recording_of(lfp, position, RATE), None, LOW, seed=0)
@@ -310,6 +312,7 @@ def test_a_stretch_fits_its_memory():
     assert stretch_frames(large, 60, 1) == RATE
 
 
+@pytest.mark.slow
 def test_arrays_are_analysed_apart():
     lfp, position = travelling(12.0)
     other, place_of = travelling(12.0, seed=1, side=5)

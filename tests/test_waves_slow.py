@@ -39,6 +39,7 @@ def test_windows_do_not_change_at_5_hz_and_above():
     assert Params(band=(0.05, 0.2), smoothing=(7.0,)).smoothing == (7.0,)
 
 
+@pytest.mark.slow
 def test_a_slower_clock_finds_the_same_waves():
     found = []
     for times in (1, 100):
@@ -57,6 +58,7 @@ def test_a_slower_clock_finds_the_same_waves():
     np.testing.assert_allclose(100 * slow["frequency"], fast["frequency"], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_waves_of_calcium_are_found_at_10_hz():
     """0.05-0.5 Hz; the default band of delays, 1-13 Hz, is beyond what 10 Hz can hold."""
     tree = slowed(10, 30)

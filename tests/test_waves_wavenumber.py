@@ -49,6 +49,7 @@ def turned(one, other) -> float:
     return abs((float(one) - other + 180) % 360 - 180)
 
 
+@pytest.mark.slow
 def test_a_plane_is_found_with_direction_speed_and_interval():
     found = analyse(planes([(12, 150, 40, 0.5)], seed=1), None, FAST, seed=0)
     assert found["class"].values.tolist() == ["planar"]
@@ -66,6 +67,7 @@ def test_a_plane_is_found_with_direction_speed_and_interval():
     assert turned(angle, 40) < 20
 
 
+@pytest.mark.slow
 def test_two_planes_at_different_frequencies_are_resolved():
     """Case W2."""
     recording = planes([(10, 150, 40, 0.5), (22, 250, -120, 0.5)], seed=3)
@@ -77,6 +79,7 @@ def test_two_planes_at_different_frequencies_are_resolved():
         assert float(found["speed"][i]) == pytest.approx(speed, rel=0.15)
 
 
+@pytest.mark.slow
 def test_two_planes_at_one_frequency_are_resolved():
     recording = planes([(12, 40, 40, 0.5), (12, 40, 130, 0.5)], seed=5)
     found = analyse(recording, None, FAST, seed=0).sortby("direction")
@@ -97,6 +100,7 @@ def test_the_weaker_of_two_opposite_planes_is_listed_by_its_power():
     assert found["asymmetry"].values[tested][0] == pytest.approx(0.6, abs=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("speed", [40.0, 100.0])
 def test_a_standing_wave_is_flagged_and_does_not_travel(speed):
     """Case W1."""
@@ -110,6 +114,7 @@ def test_a_standing_wave_is_flagged_and_does_not_travel(speed):
     assert float(found["wavelength"][0]) == pytest.approx(speed / 12, rel=0.1)
 
 
+@pytest.mark.slow
 def test_a_wavenumber_near_the_nyquist_is_flagged():
     """Case A1."""
     speed = 2 * np.pi * 12 / (0.95 * np.pi / PITCH)
@@ -118,6 +123,7 @@ def test_a_wavenumber_near_the_nyquist_is_flagged():
     assert found.sizes["event"] >= 1
 
 
+@pytest.mark.slow
 def test_the_nyquist_limit_is_along_a_turned_grid_s_own_axes():
     """At 30 degrees, .8 of Nyquist along the columns; its aliases lie within |k_x|, |k_y|."""
     angle = np.deg2rad(30)
@@ -150,6 +156,7 @@ def test_noise_has_no_wave():
     assert found["null_score"].sizes["surrogate"] == 19
 
 
+@pytest.mark.slow
 def test_gaps_are_left_out_and_too_short_a_recording_is_refused():
     recording = planes([(12, 150, 40, 0.5)], seed=1)
     broken = recording.copy(deep=True)
@@ -222,6 +229,7 @@ def test_false_positives_keep_the_level():
     assert sum(rejected) <= 4
 
 
+@pytest.mark.slow
 def test_results_repeat():
     recording = planes([(12, 150, 40, 0.5)], seed=1, seconds=24.0)
     one, other = (analyse(recording, None, FAST, seed=4) for _ in range(2))

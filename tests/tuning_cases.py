@@ -65,7 +65,10 @@ def tuned_recording(
             attrs={"bin_width": BIN, "forward_bins": 0, "contiguous": False},
         ),
         "units": xr.Dataset(
-            {"held_out": ("unit", np.zeros(units, bool)), "rate": ("unit", counts.mean((0, 1)) / BIN)}
+            {
+                "held_out": ("unit", np.zeros(units, bool)),
+                "rate": ("unit", counts.mean((0, 1)) / BIN),
+            }
         ),
         "trials": xr.Dataset(
             {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -22,6 +22,9 @@ class NamedAnalysisConfig(OfSessions):
 
     plugin: Name | None = Field(None, description="Plug-in; default the entry's own name.")
     params: dict[str, Any] = Field(default_factory=dict)
+    sources: Literal["recording", "all"] = Field(
+        "all", description="The recording alone, or every model as well."
+    )
 
 
 class DecoderConfig(NamedAnalysisConfig):
@@ -30,6 +33,12 @@ class DecoderConfig(NamedAnalysisConfig):
     activations: bool = Field(
         False, description="Also decode from the activations that the configuration names."
     )
+
+    @model_validator(mode="after")
+    def _has_sources(self) -> DecoderConfig:
+        if self.activations and self.sources == "recording":
+            raise ValueError("activations: true needs sources: all")
+        return self
 
 
 class ActivationsConfig(OfSessions):

@@ -53,12 +53,14 @@ class AnalysisPlan(WavePlan):
         if not self._is_of(session, entry):
             return []
         if key == "geometry":
-            return self.sources(session, "manifold")
-        if not self.wants(session, "decode") or not self.decodes(session, name):
+            found = self.sources(session, "manifold")
+        elif not self.wants(session, "decode") or not self.decodes(session, name):
             return []
-        asked = self.config.decoders[name].activations
-        more = self.activations(session) if asked else []
-        return [RECORDING, *self.shown(session, "spikes"), *more]
+        else:
+            asked = self.config.decoders[name].activations
+            more = self.activations(session) if asked else []
+            found = [RECORDING, *self.shown(session, "spikes"), *more]
+        return found if entry.sources == "all" else [s for s in found if s == RECORDING]
 
     def decodes(self, session: str, name: str) -> bool:
         """Whether the layout has what a configured decoder decodes, as ``DECODES`` says."""

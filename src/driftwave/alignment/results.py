@@ -242,7 +242,9 @@ def _with_picture(
         "q_value": (dims, _q_values(p), {"units": "1"}),
         "mds": (
             ("measure", "session", "mds_component"),
-            np.array([places for places, _ in pictures]).reshape(len(pictures), -1, COMPONENTS),
+            np.array([places for places, _ in pictures]).reshape(
+                len(pictures), distance.shape[1], COMPONENTS
+            ),
             mixed,
         ),
         "stress": (

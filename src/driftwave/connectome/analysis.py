@@ -46,11 +46,14 @@ class Params(BaseModel):
         400, ge=4, description="Most units; of more, the most variable ones are taken."
     )
     rank: int | Literal["auto"] = Field(
-        "auto", description="Motifs; auto takes the largest stable number."
+        "auto", description="Motifs; auto takes the most stable number."
     )
     most_motifs: int = Field(8, ge=1, description="Largest number of motifs tried by auto.")
-    stable: float = Field(
-        0.7, gt=0, lt=1, description="Correlation of halves from which a number counts as stable."
+    tolerance: float = Field(
+        0.05,
+        ge=0,
+        description="Auto takes the largest number whose correlation of halves is this near the "
+        "best one's.",
     )
     splits: int = Field(4, ge=1, description="Halvings of the units.")
     restarts: int = Field(20, ge=1, description="Random starts of the factorisation.")
@@ -65,10 +68,10 @@ def analyse(recording: xr.DataTree, params: Params, *, seed: int) -> xr.Dataset:
 
     Affinities of all pairs in Gaussian windows (:func:`driftwave.connectome.affinity.affinities`)
     are factorised into non-negative motifs: a course in time and a network. Their number is the
-    largest whose courses are the same in two halves of the units. Edges of a network below the
+    one whose courses agree best between two halves of the units. Edges of a network below the
     95 % point of the motifs of shifted traces are dropped, and the communities of the rest are
     Louvain's; those of a window are of the sum of all motifs as active then. Modularity is large
-    in any sparse network, so it stands beside that of shifted traces as well.
+    in any sparse network, so it stands beside that of shifted traces with as many edges.
 
     Parameters
     ----------
@@ -152,8 +155,8 @@ def _check(recording: xr.DataTree, found: Affinities, window: float, params: Par
 def _chosen(ranks: list[int], stable: np.ndarray, params: Params) -> int:
     if params.rank != "auto":
         return params.rank
-    good = np.flatnonzero(np.median(stable, axis=1) >= params.stable)
-    return ranks[good[-1]] if len(good) else 1
+    median = np.median(stable, axis=1)
+    return ranks[np.flatnonzero(median >= median.max() - params.tolerance)[-1]]
 
 
 def _networks(
@@ -162,13 +165,20 @@ def _networks(
     """Networks of motifs and windows, their communities, and modularity beside its null."""
     edge = float(np.quantile(np.concatenate([m.pair.ravel() for m in null]), 0.95))
 
-    def split(pairs: np.ndarray, starts: int) -> tuple[np.ndarray, float]:
-        network = square(np.where(pairs > edge, pairs, 0), found.units)
+    def split(pairs: np.ndarray, least: float, starts: int) -> tuple[np.ndarray, float]:
+        network = square(np.where(pairs > least, pairs, 0), found.units)
         return communities(network, resolution=params.resolution, starts=starts, seed=seed)
 
-    labels, modularity = zip(*(split(pairs, params.starts) for pairs in motifs.pair), strict=True)
-    null_modularity = np.array([max(_modularities(m, split)) for m in null])
-    in_time = np.array([split(now @ motifs.pair, 1)[0] for now in motifs.time.T])
+    labels, modularity = zip(
+        *(split(pairs, edge, params.starts) for pairs in motifs.pair), strict=True
+    )
+    null_modularity = np.array(
+        [
+            [split(m.pair[0], _with_edges(m.pair[0], edges), 1)[1] for m in null]
+            for edges in (motifs.pair > edge).sum(axis=1)
+        ]
+    )
+    in_time = np.array([split(now @ motifs.pair, edge, 1)[0] for now in motifs.time.T])
     observed = np.array(modularity)
     one = {"units": "1"}
     return {
@@ -180,19 +190,21 @@ def _networks(
         "community": (("motif", "unit"), np.array(labels), one),
         "community_in_time": (("time", "unit"), renamed(in_time), one),
         "modularity": ("motif", observed, one),
-        "null_modularity": ("surrogate", null_modularity, one),
-        "p_modularity": (
-            "motif",
-            p_value(observed, np.tile(null_modularity, (len(observed), 1))),
-            {"units": "1", "long_name": "against the largest of each surrogate's motifs"},
+        "null_modularity": (
+            ("motif", "surrogate"),
+            null_modularity,
+            {"units": "1", "long_name": "heaviest motif of shifted traces, as many edges"},
         ),
+        "p_modularity": ("motif", p_value(observed, null_modularity), one),
         "edge": ((), edge, {"units": "1", "long_name": "least affinity of an edge"}),
     }
 
 
-def _modularities(motifs: Motifs, split: Any) -> list[float]:
-    values = [split(pairs, 1)[1] for pairs in motifs.pair]
-    return [value for value in values if np.isfinite(value)] or [0.0]
+def _with_edges(pairs: np.ndarray, edges: int) -> float:
+    """Affinity above which there are as many pairs as asked for."""
+    if edges >= len(pairs):
+        return -np.inf
+    return float(np.partition(pairs, len(pairs) - edges - 1)[len(pairs) - edges - 1])
 
 
 def _behaviour(
@@ -245,7 +257,7 @@ def _labelled(
         "rank": rank,
         "rank_rule": f"as given ({rank})"
         if params.rank != "auto"
-        else f"largest with a median correlation of halves of {params.stable:g} or more, else 1",
+        else f"largest with a median correlation within {params.tolerance:g} of the best",
         "window": window,
         "null": "each trace shifted circularly by itself",
         "left_out": "; ".join(f"{why}: {ids}" for why, ids in traces.left_out.items()),

@@ -23,14 +23,13 @@ def behaviour_at(recording: xr.DataTree, time: np.ndarray, window: float) -> dic
         names = behaviour["feature"].values.astype(str)
         kinds = dict(zip(names, behaviour["kind"].values.astype(str), strict=True))
     found = {}
-    for name, values in series.data_vars.items():
+    for values in series.data_vars.values():
         clock, columns = values.dims
         stamps = series[clock].values.astype(float)
         for column, label in enumerate(series[columns].values.astype(str)):
             if kinds.get(label) == "circular":
                 continue
             found[label] = _averaged(stamps, values.values[:, column].astype(float), time, window)
-        del name
     return {k: v for k, v in found.items() if np.isfinite(v).all() and np.ptp(v) > 0}
 
 

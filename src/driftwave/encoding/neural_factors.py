@@ -11,14 +11,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from driftwave.compute import generator
 from driftwave.errors import InputError
 from driftwave.readouts.features import seen_bins
-from driftwave.tensors.features import NeuronFeatures, neuron_features
+from driftwave.tensors.features import neuron_features
 from driftwave.tensors.permuted import PermutedFactors, permuted_ntf
-from driftwave.tensors.steps import Shift
 from driftwave.tensors.rank import RankCurve, choose_rank
+from driftwave.tensors.results import curve_variables, factor_variables, filled, of_units
+from driftwave.tensors.steps import Shift
 from driftwave.tuning.design import Design, design_of
 from driftwave.tuning.maps import normalised_maps
 from driftwave.tuning.psth import model_activity, response_tensor
-from driftwave.tuning.selectivity import halves_of, tested_selectivity
+from driftwave.tuning.selectivity import halves_of, selectivity_with_null
 from driftwave.tuning.significance import significance
 
 PAPER = "Dyballa et al. 2024, 10.1073/pnas.2316008121 (encoding manifolds)"
@@ -70,7 +71,7 @@ class Params(BaseModel):
         "auto", description="Components; auto chooses among ranks by halves of the trials."
     )
     ranks: tuple[int, ...] = Field(
-        (2, 3, 4, 5, 6, 8, 10, 12), min_length=1, description="Ranks of the curve; empty for none."
+        (2, 3, 4, 5, 6, 8, 10, 12), description="Ranks of the curve; empty for none."
     )
     restarts: int = Field(20, ge=1, description="Random starts of the factorisation.")
     rank_restarts: int = Field(3, ge=1, description="Random starts for each rank of the curve.")
@@ -152,11 +153,12 @@ def analyse(
         shift=shift,
         variance=params.variance,
     )
-    found = _of_units(responses, included, factors, features)
-    found |= _factor_variables(factors, features)
-    found |= _curve_variables(curve)
+    found = of_units(responses, included, factors, features)
+    found |= factor_variables(factors, features)
+    found |= curve_variables(curve)
     result = xr.Dataset(found, coords=_coords(responses, curve))
-    result = result.merge(_manifold(features.feature, included, params, seed))
+    placed = _manifold(features.feature, included, params, seed)
+    result = result.merge(placed)
     result = result.merge(_tuning(recording, latents, design, params, responses, seed))
     kept = tested[["p", "q", "significant"]].rename(p="response_p", q="response_q")
     result = result.merge(kept.reset_coords(drop=True)).merge(responses[["trials", "bandwidth"]])
@@ -165,7 +167,7 @@ def analyse(
         relative_peak=maps["relative_peak"].reset_coords(drop=True),
     )
     result.attrs = _attrs(recording, latents, responses, tested, maps, factors, curve, shift)
-    result.attrs |= {"params": params.model_dump_json(), "seed": seed}
+    result.attrs |= placed.attrs | {"params": params.model_dump_json(), "seed": seed}
     return result
 
 
@@ -264,77 +266,11 @@ def _halves(
     return pairs
 
 
-def _filled(values: np.ndarray, included: np.ndarray, empty: float = np.nan) -> np.ndarray:
-    """Rows of the units placed among all units; the others ``empty``."""
-    out = np.full((len(included), *values.shape[1:]), empty)
-    out[included] = values
-    return out
-
-
-def _of_units(
-    responses: xr.Dataset,
-    included: np.ndarray,
-    factors: PermutedFactors,
-    features: NeuronFeatures,
-) -> dict[str, Any]:
-    values = responses["response"].values
-    peak = values.max(axis=(2, 3))
-    shift = _filled(features.shift.astype(float), included)
-    one = {"units": "1"}
-    return {
-        "feature": (("unit", "component"), _filled(features.feature, included), one),
-        "neuron_factor": (("unit", "rank_component"), _filled(factors.neuron, included), one),
-        "coefficient": (
-            ("unit", "rank_component"),
-            _filled(features.coefficient, included),
-            one | {"long_name": "non-negative coefficient on the component"},
-        ),
-        "residual": (
-            "unit",
-            _filled(features.residual, included),
-            one | {"long_name": "share of the response's norm that the components leave"},
-        ),
-        "shift": (("unit", "stimulus"), shift, {"units": "steps of direction"}),
-        "peak": (("unit", "stimulus"), peak, {"units": responses["response"].attrs["units"]}),
-    }
-
-
-def _factor_variables(factors: PermutedFactors, features: NeuronFeatures) -> dict[str, Any]:
-    one = {"units": "1"}
-    return {
-        "stimulus_factor": (("stimulus", "rank_component"), factors.stimulus, one),
-        "response_factor": (("direction", "time", "rank_component"), factors.response, one),
-        "weight": ("rank_component", factors.weight, one),
-        "factor_error": ((), factors.final_error, one | {"long_name": "relative residual norm"}),
-        "restart_error": ("restart", factors.error, one),
-        "restart_iterations": ("restart", factors.iterations, {"units": "iterations"}),
-        "restart_converged": ("restart", factors.converged),
-        "restart_similarity": (
-            "restart",
-            factors.similarity,
-            one | {"long_name": "cosine of neuron factors with those kept"},
-        ),
-        "feature_variance_ratio": ("principal_component", features.variance_ratio, one),
-    }
-
-
-def _curve_variables(curve: RankCurve | None) -> dict[str, Any]:
-    if curve is None:
-        return {}
-    one = {"units": "1"}
-    return {
-        "rank_curve_nuclear_norm": ("rank", curve.nuclear_norm, one),
-        "rank_curve_error": ("rank", curve.error, one),
-        "rank_curve_stability": (("rank", "split"), curve.stability, one),
-        "rank_curve_held_out_error": (("rank", "split", "side"), curve.held_out_error, one),
-    }
-
-
 def _coords(responses: xr.Dataset, curve: RankCurve | None) -> dict[str, Any]:
     names = ("unit", "population", "stimulus", "direction", "time")
     coords = {name: responses[name] for name in names}
     if curve is not None:
-        coords["rank"] = ("rank", curve.ranks, {"units": "components"})
+        coords["rank"] = xr.DataArray(curve.ranks, dims="rank", attrs={"units": "components"})
     return coords
 
 
@@ -359,7 +295,7 @@ def _manifold(points: np.ndarray, included: np.ndarray, params: Params, seed: in
         label[included] = found.of
         eigenvalues = np.full((len(found.eigenvalues), params.components), np.nan)
         eigenvalues[:, :count] = found.eigenvalues
-        dimension = _filled(local_dimension(points, neighbours=neighbours), included)
+        dimension = filled(local_dimension(points, neighbours=neighbours), included)
     manifold = xr.Dataset(
         {
             "coordinate": (("unit", "diffusion_component"), coordinate, one),
@@ -370,8 +306,7 @@ def _manifold(points: np.ndarray, included: np.ndarray, params: Params, seed: in
     )
     if not spread or len(points) < max(LEAST_FOR_CONTINUITY, neighbours + 1):
         for name in MEASURES:
-            manifold[name] = ((), np.nan, one)
-            manifold[f"{name}_z"] = ((), np.nan, one)
+            manifold = manifold.assign({name: ((), np.nan, one), f"{name}_z": ((), np.nan, one)})
         return manifold
     measured = continuity(points, surrogates=params.surrogates, seed=seed, neighbours=neighbours)
     verdict = measured.attrs.get("verdict", "")
@@ -398,7 +333,7 @@ def _tuning(
     activity_by_trial = xr.DataArray(
         values, dims=("trial", "unit"), coords={"unit": responses["unit"].values}
     )
-    found = tested_selectivity(activity_by_trial, design, shuffles=params.shuffles, seed=seed)
+    found = selectivity_with_null(activity_by_trial, design, shuffles=params.shuffles, seed=seed)
     names = np.array(design.stimulus)[found["preferred_stimulus"].values]
     return found.assign(preferred_stimulus=("unit", names))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dask
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,6 +20,7 @@ from driftwave.tensors.matching import matched_cosine
 from driftwave.tensors.permuted import permuted_ntf
 from driftwave.tensors.planted import Planted, planted_factors
 from driftwave.tensors.rank import choose_rank
+from driftwave.tensors.steps import Shift
 
 QUICK = {
     "seeds": 1,
@@ -29,7 +31,7 @@ QUICK = {
     "rank_seeds": 1,
     "annealing": 5,
 }
-MODES = ("per_stimulus", "common", "none")
+MODES: tuple[Shift, ...] = ("per_stimulus", "common", "none")
 LABELS = {"per_stimulus": "per stimulus", "common": "common", "none": "none"}
 
 
@@ -79,7 +81,7 @@ def recovered(params: Params, seed: int, number: int) -> dict[str, list[float]]:
 
 
 def rank_curves(params: Params, seed: int, number: int) -> dict[str, np.ndarray]:
-    """Curves over rank of one tensor; the halves have the truth in common and noise of their own."""
+    """Curves over rank of one tensor, whose halves share the truth but not the noise."""
     truth = planted(params, seed, number)
     clean = planted_factors(
         *params.shape, params.rank,
@@ -120,7 +122,7 @@ def run(params: Params, *, seed: int) -> xr.Dataset:
     # CPU time is that of the process: one tensor at a time.
     rows = [recovered(params, seed, number) for number in range(params.seeds)]
     units = {"cosine": "1", "error": "1", "cpu": "s"}
-    variables = {
+    variables: dict[str, tuple] = {
         name: (("set", "shift"), np.array([row[name] for row in rows]), {"units": unit})
         for name, unit in units.items()
     }
@@ -151,9 +153,9 @@ def draw(result: xr.Dataset) -> Figure:
     place = np.arange(len(names))
     jitter = np.linspace(-0.15, 0.15, result.sizes["set"]) if result.sizes["set"] > 1 else [0.0]
     for row, shift in zip(range(result.sizes["set"]), jitter, strict=True):
-        label = {"label": "one tensor"} if row == 0 else {}
+        label = "one tensor" if row == 0 else None
         axes[0].plot(place + shift, result["cosine"].values[row], "o", ms=3.5, color=COLOURS[0],
-                     alpha=0.8, mew=0, **label)  # fmt: skip
+                     alpha=0.8, mew=0, label=label)  # fmt: skip
         axes[1].plot(place + shift, result["cpu"].values[row], "o", ms=3.5, color=COLOURS[0],
                      alpha=0.8, mew=0)  # fmt: skip
     axes[0].axhline(float(result["chance"].mean()), color=NULL, ls="--", lw=0.8, label="chance")
@@ -167,7 +169,7 @@ def draw(result: xr.Dataset) -> Figure:
     return figure
 
 
-def _draw_curves(ax, result: xr.Dataset) -> None:  # type: ignore[no-untyped-def]
+def _draw_curves(ax: Axes, result: xr.Dataset) -> None:
     if "chosen" not in result:
         ax.set_axis_off()
         return

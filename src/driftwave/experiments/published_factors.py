@@ -31,7 +31,7 @@ from driftwave.graphs.local_dimension import local_dimension
 from driftwave.graphs.statistics import EVIDENCE, NO_EVIDENCE, statistics_of
 
 PLANTED = "planted"
-QUICK = {"factors": PLANTED, "surrogates": 19, "neurons": 60, "variants": ("IAN graph",)}
+QUICK = {"factors": PLANTED, "surrogates": 19, "neurons": 60, "variants": ()}
 PAPER = "Dyballa et al. 2024, PNAS 121(4):e2317773121"
 STATISTICS = [*EVIDENCE, "combined", *NO_EVIDENCE]
 TITLES = {
@@ -47,6 +47,7 @@ SHUFFLED = "against shuffled factors"
 CONTROL = "shuffled factors"
 MAIN = "k = 10"
 MARKERS = {MAIN: ("o", True), SHUFFLED: ("o", False), CONTROL: ("x", False)}
+RANGE = -20, 300  # of z in the figure
 # name: neighbours, graph, offset of the seed
 CHECKS = {
     "k = 5": (5, "knn", 0),
@@ -271,7 +272,7 @@ def draw(result: xr.Dataset) -> Figure:
     result : Dataset
         Of :func:`run`.
     """
-    figure, axes = new_figure(1, 3, height=3.4, width=7.4, width_ratios=[1, 1, 1.15])
+    figure, axes = new_figure(1, 3, height=3.6, width=7.4, width_ratios=[1, 1, 1.1])
     names = result["population_name"].values.tolist()
     with plt.rc_context(STYLE):
         for ax, name in zip(axes, names, strict=False):
@@ -285,18 +286,18 @@ def draw(result: xr.Dataset) -> Figure:
 
 
 def _draw_embedding(ax: Axes, result: xr.Dataset, name: str) -> None:
+    """The largest component: coordinates of different components cannot be compared."""
     one = result.isel(neuron=np.flatnonzero(result["population"].values == name))
+    largest = np.flatnonzero(one["component_of"].values == 0)
+    count, whole = int(one["component_of"].max()) + 1, one.sizes["neuron"]
+    one = one.isel(neuron=largest)
     place = one["diffusion"].values
     colours = [COLOURS[k % 8] for k in one["preferred_stimulus"].values]
     ax.scatter(place[:, 0], place[:, 1], s=5, c=colours, lw=0, alpha=0.8)
     main = result.sel(population_name=name, variant=MAIN, statistic="combined")
-    components = int(one["component_of"].max()) + 1
+    shown = f"{whole} neurons" if count == 1 else f"{len(largest)} of {whole} neurons"
     ax.set(xlabel="Diffusion coordinate 1", ylabel="Diffusion coordinate 2")
-    ax.set_title(
-        f"{name}: {one.sizes['neuron']} neurons, {components} component"
-        f"{'s' if components > 1 else ''}\n"
-        f"against continuous surrogates: z = {float(main['z']):.1f}, p = {float(main['p']):.3f}"
-    )
+    ax.set_title(f"{name}, {shown}\nz = {float(main['z']):.1f}, p = {float(main['p']):.3f}")
     ax.set_xticks([])
     ax.set_yticks([])
 
@@ -305,7 +306,7 @@ def _draw_scores(ax: Axes, result: xr.Dataset, names: list[str]) -> None:
     checks = [v for v in result["variant"].values if v not in (MAIN, SHUFFLED, CONTROL)]
     for row, statistic in enumerate(STATISTICS):
         for k, name in enumerate(names):
-            one = result.sel(population_name=name, statistic=statistic)["z"]
+            one = result.sel(population_name=name, statistic=statistic)["z"].clip(*RANGE)
             place, colour = row + (k - 0.5) * 0.4, COLOURS[k]
             ax.plot(one.sel(variant=checks), [place] * len(checks), "|", ms=5, color=colour)
             for variant, (marker, filled) in MARKERS.items():
@@ -313,9 +314,14 @@ def _draw_scores(ax: Axes, result: xr.Dataset, names: list[str]) -> None:
                 ax.plot(one.sel(variant=variant), place, marker, ms=4, color=colour, mfc=fill)
     ax.axvline(0, color=NULL, lw=0.8, zorder=0)
     ax.set_xscale("symlog", linthresh=3, linscale=1)
+    ax.set_xticks([-10, -3, 0, 3, 10, 100])
     ax.xaxis.set_major_formatter("{x:g}")
     ax.set_yticks(range(len(STATISTICS)), [TITLES[n].replace(" (", "\n(") for n in STATISTICS])
-    ax.set(ylim=(len(STATISTICS) - 0.5, -0.5), xlabel="z, positive: clustered")
+    ax.set(
+        xlim=RANGE,
+        ylim=(len(STATISTICS) - 0.5, -0.5),
+        xlabel=f"z, positive: clustered (cut at {RANGE[1]})",
+    )
     ax.tick_params(axis="y", length=0)
     for k, name in enumerate(names):
         ax.plot([], [], "o", ms=4, color=COLOURS[k], label=name)
@@ -324,4 +330,4 @@ def _draw_scores(ax: Axes, result: xr.Dataset, names: list[str]) -> None:
         marker, _ = MARKERS[variant]
         label = variant if variant == SHUFFLED else f"{variant} themselves"
         ax.plot([], [], marker, ms=4, color=TRUTH, mfc="white", label=label)
-    ax.legend(loc="lower center", bbox_to_anchor=(0.2, 1), ncols=2, columnspacing=0.8)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.1, 1), ncols=2, columnspacing=0.8)

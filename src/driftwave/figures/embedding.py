@@ -185,7 +185,9 @@ def _key(figure: Figure, axes: list[Axes], result: xr.Dataset) -> None:
         BoundaryNorm(np.arange(len(labels) + 1) - 0.5, len(labels)),
         ListedColormap(_colours(result)),
     )
-    ticks = np.unique(np.linspace(0, len(labels) - 1, min(8, len(labels))).astype(int))
+    # Wide labels of few panels would run into one another.
+    most = 8 if result.sizes["embedding"] > 2 else 4
+    ticks = np.unique(np.linspace(0, len(labels) - 1, min(most, len(labels))).astype(int))
     bar = figure.colorbar(shown, ax=axes, location="bottom", ticks=ticks, aspect=50, shrink=0.7)
     bar.set_ticklabels([labels[tick] for tick in ticks])
     bar.set_label("condition", labelpad=1)

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.gridspec import GridSpec
+from matplotlib.gridspec import GridSpecBase
 
 from driftwave.errors import InputError
 from driftwave.figures.style import COLOURS, NULL, SEQUENTIAL, STYLE
@@ -65,11 +65,11 @@ def draw(recording: xr.DataTree | None, results: dict[str, xr.Dataset]) -> Figur
         bottom = grid[2].subgridspec(1, 3, width_ratios=[1, 1, 1.25])
         _ranks(figure.add_subplot(bottom[0]), result)
         _stability(figure.add_subplot(bottom[1]), result)
-        _continuity(figure.add_subplot(bottom[2]), result)
+        draw_continuity(figure.add_subplot(bottom[2]), result)
     return figure
 
 
-def _plane(ax: Axes, result: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+def unit_plane(ax: Axes, result: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """First two diffusion coordinates (unit,) of the largest component of the graph."""
     coordinate = result["coordinate"].transpose("unit", "diffusion_component").values
     first = coordinate[:, 0]
@@ -88,7 +88,7 @@ def _scale(result: xr.Dataset, name: str) -> str:
 
 def _preferred(ax: Axes, result: xr.Dataset) -> None:
     """Units coloured by their preferred stimulus; by their preferred direction if there is one."""
-    first, second = _plane(ax, result)
+    first, second = unit_plane(ax, result)
     stimuli = [str(s) for s in result["stimulus"].values]
     if len(stimuli) == 1 and result.sizes["direction"] > 1:
         angle = result["preferred_direction"].values
@@ -116,7 +116,7 @@ def _preferred(ax: Axes, result: xr.Dataset) -> None:
 
 
 def _tuned(ax: Axes, result: xr.Dataset, name: str) -> None:
-    first, second = _plane(ax, result)
+    first, second = unit_plane(ax, result)
     titles = {"osi": "Orientation selectivity", "dsi": "Direction selectivity"}
     ax.set_title(titles[name])
     values = result[name].values
@@ -128,7 +128,7 @@ def _tuned(ax: Axes, result: xr.Dataset, name: str) -> None:
     plt.colorbar(drawn, ax=ax, label=name.upper())
 
 
-def _factors(figure: Figure, grid: GridSpec, result: xr.Dataset, shown: int) -> None:
+def _factors(figure: Figure, grid: GridSpecBase, result: xr.Dataset, shown: int) -> None:
     """Bars of the stimulus factors over maps of the response factors."""
     response = result["response_factor"].transpose("direction", "time", "rank_component").values
     stimulus = result["stimulus_factor"].transpose("stimulus", "rank_component").values
@@ -169,8 +169,9 @@ def _no_curve(ax: Axes, text: str) -> None:
 
 
 def _mark(ax: Axes, result: xr.Dataset) -> None:
-    ax.axvline(result.attrs["rank"], color=NULL, ls="--", lw=0.8, label="rank used")
-    ax.set_xlabel("Rank")
+    ax.axvline(result.attrs["rank"], color=NULL, ls="--", lw=0.8)
+    ax.set_xlabel("Rank (dashed: used)")
+    ax.xaxis.get_major_locator().set_params(integer=True)
 
 
 def _ranks(ax: Axes, result: xr.Dataset) -> None:
@@ -199,11 +200,11 @@ def _stability(ax: Axes, result: xr.Dataset) -> None:
     ax.plot(ranks, result["rank_curve_error"].values, "s:", ms=3, mfc="white", color=COLOURS[1],
             label="error of the fit")  # fmt: skip
     _mark(ax, result)
-    ax.set(ylim=(0, 1.35), yticks=[0, 0.5, 1], ylabel="Cosine; relative error")
-    ax.legend(ncols=2, loc="upper center", columnspacing=0.8, handlelength=1.5)
+    ax.set(ylim=(0, 1.6), yticks=[0, 0.5, 1], ylabel="Cosine; relative error")
+    ax.legend(loc="upper left", handlelength=1.5)
 
 
-def _continuity(ax: Axes, result: xr.Dataset) -> None:
+def draw_continuity(ax: Axes, result: xr.Dataset) -> None:
     """Surrogates' and the population's z of each measure; to the right speaks for clusters."""
     names = [name for name in _MEASURES if f"{name}_surrogate" in result]
     if not names:

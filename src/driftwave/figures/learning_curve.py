@@ -54,7 +54,7 @@ def draw(recording: xr.DataTree | None, results: dict[str, xr.Dataset]) -> Figur
         for one, kind in zip(axes.flat, kinds, strict=True):
             draw_curve(one, found.sel(kind=kind))
             one.set_xlabel(_LABELS.get(kind, kind))
-        axes.flat[0].set_ylabel(_score_name(found))
+        axes.flat[0].set_ylabel(score_name(found))
         axes.flat[0].legend(loc="upper left", bbox_to_anchor=(0, -0.22), ncols=2)
         target = str(found.attrs.get("target", "")).replace("_", " ")
         title = f"{found.attrs.get('session', 'recording')}: {target}"
@@ -62,7 +62,7 @@ def draw(recording: xr.DataTree | None, results: dict[str, xr.Dataset]) -> Figur
     return figure
 
 
-def _score_name(found: xr.Dataset) -> str:
+def score_name(found: xr.Dataset) -> str:
     return "R$^2$" if str(found.attrs.get("score", "")).startswith("R2") else "balanced accuracy"
 
 

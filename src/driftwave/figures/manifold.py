@@ -59,22 +59,22 @@ def draw(recording: xr.DataTree | None, results: dict[str, xr.Dataset]) -> Figur
         figure = plt.figure(figsize=(7.5, 0.35 + 2.15 * len(sources)))
         grid = figure.add_gridspec(len(sources), 4, width_ratios=[1.15, 1, 0.85, 0.85])
         for row, source in enumerate(sources):
-            part = _thinned(result.sel(features_from=source))
+            part = thinned(result.sel(features_from=source))
             space = figure.add_subplot(grid[row, 0], projection="3d")
             plane = figure.add_subplot(grid[row, 1])
-            curves, colours = _curves(part)
+            curves, colours = curves_of(part)
             _draw_space(space, curves, colours)
-            _draw_plane(plane, curves, colours, _shares(part))
+            draw_plane(plane, curves, colours, shares_of(part))
             plane.set_title(_NAMES.get(source, source), loc="left")
             _draw_variance(figure.add_subplot(grid[row, 2]), part)
-            _draw_participation(figure.add_subplot(grid[row, 3]), part)
+            draw_participation(figure.add_subplot(grid[row, 3]), part)
             if row == 0:
                 _draw_key(figure, plane, part, colours)
         figure.suptitle(_title(result), fontsize=8)
     return figure
 
 
-def _thinned(result: xr.Dataset) -> xr.Dataset:
+def thinned(result: xr.Dataset) -> xr.Dataset:
     """The result with a few of its conditions, if it has too many to be told apart."""
     count = result.sizes.get("condition", 0)
     if "trajectory" not in result or count <= MOST_CURVES:
@@ -86,28 +86,28 @@ def _title(result: xr.Dataset) -> str:
     if "condition_state" in result:
         return f"means of bins by {result.attrs['condition_rule']}".replace("_", " ")
     if "trajectory" in result:
-        count, shown = result.sizes["condition"], _thinned(result).sizes["condition"]
+        count, shown = result.sizes["condition"], thinned(result).sizes["condition"]
         few = f" ({shown} of {count} conditions)" if shown < count else ""
         return f"condition averages over the trial: dot, first bin; arrow, last bin{few}"
     return "single test trials: dot, first bin; arrow, last bin"
 
 
-def _curves(part: xr.Dataset) -> tuple[list[np.ndarray], list[Colour]]:
+def curves_of(part: xr.Dataset) -> tuple[list[np.ndarray], list[Colour]]:
     """Curves (point, component) with their colours; the states of bins make one closed curve."""
     circular = bool(part.attrs["conditions_circular"])
     if "condition_state" in part:
         states = part["condition_state"].values
         if circular:
             states = np.vstack([states, states[:1]])
-        colours = _colours(part.sizes["condition"], circular)
+        colours = ordered_colours(part.sizes["condition"], circular)
         return [states], colours
     if "trajectory" in part:
-        return list(part["trajectory"].values), _colours(part.sizes["condition"], circular)
+        return list(part["trajectory"].values), ordered_colours(part.sizes["condition"], circular)
     trials = part["trial_projection"].values[:MOST_TRIALS]
-    return list(trials), _colours(len(trials), False)
+    return list(trials), ordered_colours(len(trials), False)
 
 
-def _colours(count: int, circular: bool) -> list[Colour]:
+def ordered_colours(count: int, circular: bool) -> list[Colour]:
     """Ordered colours, none too light for a white page."""
     places = np.arange(count) / count if circular else np.linspace(0, 0.92, count)
     rgb = mpl.colormaps[CYCLIC if circular else SEQUENTIAL](places)[:, :3]
@@ -116,7 +116,7 @@ def _colours(count: int, circular: bool) -> list[Colour]:
     return [(float(r), float(g), float(b)) for r, g, b in dimmed]
 
 
-def _shares(part: xr.Dataset) -> np.ndarray:
+def shares_of(part: xr.Dataset) -> np.ndarray:
     """Percent of variance of the components drawn: of condition averages if there are any."""
     return 100 * part["explained_variance_ratio"].isel(level=-1).values
 
@@ -138,7 +138,7 @@ def _draw_space(axes: Axes3D, curves: list[np.ndarray], colours: list[Colour]) -
     axes.set_box_aspect((1, 1, 0.85), zoom=0.95)
 
 
-def _draw_plane(
+def draw_plane(
     axes: Axes, curves: list[np.ndarray], colours: list[Colour], shares: np.ndarray
 ) -> None:
     for index, curve in enumerate(curves):
@@ -186,7 +186,7 @@ def _draw_variance(axes: Axes, part: xr.Dataset) -> None:
     axes.set_title("line: all; dashed: test", fontsize=6.5)
 
 
-def _draw_participation(axes: Axes, part: xr.Dataset) -> None:
+def draw_participation(axes: Axes, part: xr.Dataset) -> None:
     """Null as a violin with its median, the value as a dot with its p-value."""
     levels = [str(level) for level in part["level"].values]
     for x, level in enumerate(levels):

@@ -106,7 +106,7 @@ def _barcode(axes: Axes, part: xr.Dataset) -> None:
     axes.tick_params(axis="y", length=0)
     axes.set_xlim(left=0)
     low, high = axes.get_xlim()
-    axes.set_xlim(low, 1.25 * high)
+    axes.set_xlim(low, 1.45 * high)
     axes.set_xlabel("distance (radii)\ngrey: longest by chance")
 
 

@@ -14,7 +14,7 @@ from driftwave.graphs.diffusion import diffusion_map
 from driftwave.graphs.knn import knn_graph
 
 # Affinities below this hold a piece of the graph to nothing: its walk leaves once in as many steps.
-WEAKEST = 1e-4
+WEAKEST = 1e-3
 
 Method = Literal["pca", "isomap", "umap", "diffusion"]
 
@@ -49,7 +49,7 @@ def embed(
     scikit-learn's. UMAP: McInnes et al. 2018 (1802.03426), umap-learn's. Diffusion map: Coifman
     and Lafon 2006, of the self-tuning graph. Isomap and diffusion maps of a graph in several
     pieces embed each piece by itself: distances between pieces mean nothing. For the diffusion map
-    affinities below ``WEAKEST`` are none: the slowest coordinate would part an outlier from the
+    affinities below ``WEAKEST`` are none: the slowest coordinate would part a few outliers from the
     rest.
 
     Parameters

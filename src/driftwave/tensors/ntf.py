@@ -137,8 +137,10 @@ def _restart(
     left, right = ([rng.random((size, rank)) for size in side] for side in shapes)
     fit = np.sqrt(total / (gram_of(left) * gram_of(right)).sum())
     left[0] *= fit
-    before, error, iteration = np.inf, np.inf, 0
-    for iteration in range(1, max_iterations + 1):
+    before = error = np.inf
+    iterations = 0
+    while iterations < max_iterations:
+        iterations += 1
         _update_side(matrix @ khatri_rao(right), left, gram_of(right))
         against = _update_side(matrix.T @ khatri_rao(left), right, gram_of(left))
         _balance(left + right)
@@ -146,7 +148,7 @@ def _restart(
         if before - error <= tolerance * error:
             break
         before = error
-    return _Run(left + right, error, iteration, iteration < max_iterations)
+    return _Run(left + right, error, iterations, iterations < max_iterations)
 
 
 def _update_side(product: np.ndarray, side: list[np.ndarray], other: np.ndarray) -> float:

@@ -36,10 +36,10 @@ def response_factors(
 ) -> np.ndarray:
     """Responses (direction, time, component): a tuning curve times a time course, peak 1.
 
-    Von Mises tuning (half width 20 to 35 degrees), to the direction alone or to the orientation, about one direction for all
-    components; Gaussian time courses of similar latency and random width, half of them with a
-    sustained part. Averaged over directions the components are much alike: preferred directions
-    have to be found to tell them apart.
+    Von Mises tuning (half width 20 to 35 degrees) to the direction alone or to the orientation,
+    about one direction for all components; Gaussian time courses of similar latency and random
+    width, half of them with a sustained part. Averaged over directions the components are much
+    alike: preferred directions have to be found to tell them apart.
     """
     angle = 2 * np.pi * np.arange(directions) / directions
     time = (np.arange(times) + 0.5) / times

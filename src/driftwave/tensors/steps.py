@@ -69,14 +69,16 @@ def settled(
         Neurons, stimuli, directions, times.
     """
     total = float(np.einsum("ij,ij->", maps, maps))
-    before, error, iteration = np.inf, np.inf, 0
+    before = error = np.inf
     shifts = np.zeros(shape[:2], int)
-    for iteration in range(1, max_iterations + 1):
+    iterations = 0
+    while iterations < max_iterations:
+        iterations += 1
         error, shifts = step(maps, state, shape, mode, total, 0.0)
         if before - error <= tolerance * error:
             break
         before = error
-    return Run(state, shifts, error, iteration, iteration < max_iterations)
+    return Run(state, shifts, error, iterations, iterations < max_iterations)
 
 
 def rolled(maps: np.ndarray, shift: np.ndarray) -> np.ndarray:

@@ -179,7 +179,7 @@ def _labels(
 
 def _complete(design: Design, session: str) -> Design:
     """The stimuli that were shown in all directions."""
-    whole = (design.counts() > 0).all(axis=1)
+    whole = np.asarray((design.counts() > 0).all(axis=1))
     if whole.all():
         return design
     if not whole.any():

@@ -25,10 +25,10 @@ def normalised_maps(response: xr.DataArray, significant: xr.DataArray) -> xr.Dat
     values = response.transpose("unit", "stimulus", "direction", "time").astype(float)
     within = ("direction", "time")
     everything = ("stimulus", *within)
-    finite = np.isfinite(values).all(everything)
+    finite = xr.apply_ufunc(np.isfinite, values).all(everything)
     values = values.where(finite, 0.0)
     constant = (values.max(everything) - values.min(everything)) <= 1e-12
-    norm = np.sqrt((values**2).sum(within))
+    norm = (values**2).sum(within) ** 0.5
     peak = values.max(within)
     most = peak.max("stimulus")
     map_ = values / norm.where(norm > 0, 1.0)

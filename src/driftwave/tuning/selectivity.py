@@ -58,7 +58,7 @@ def _indices(
     """Indices of rates (direction, ...) given the position of the preferred direction."""
     if len(angle) < 3 or not period:
         empty = np.full(values.shape[1:], np.nan)
-        return {name: empty for name in (*INDICES, "preferred_direction")}
+        return dict.fromkeys((*INDICES, "preferred_direction"), empty)
     preferred = np.take_along_axis(values, peak[None], axis=0)[0]
     opposite, left, right = (
         _rate_at(values, angle, period, angle[peak] + turn * period) for turn in (0.5, 0.25, 0.75)
@@ -93,7 +93,7 @@ def _rate_at(
     return (1 - share) * below + share * above
 
 
-def tested_selectivity(
+def selectivity_with_null(
     activity: xr.DataArray, design: Design, *, shuffles: int = 200, seed: int
 ) -> xr.Dataset:
     """Selectivity at each unit's preferred stimulus, with its null and its cross-validation.

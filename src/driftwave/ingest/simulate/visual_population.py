@@ -25,7 +25,6 @@ from pynwb import NWBFile, TimeSeries
 from driftwave.compute import generator
 from driftwave.ingest.simulate import _nwbfile
 from driftwave.ingest.simulate._poisson import spike_times
-from driftwave.tensors.planted import response_factors
 from driftwave.tensors.steps import rolled
 
 PAPER = "Dyballa et al. 2024, 10.1073/pnas.2316008121 (encoding manifolds)"
@@ -113,7 +112,7 @@ def population(params: Params, seed: int) -> Population:
     rng = generator(seed, "visual population", "components")
     stimulus = rng.uniform(0.1, 1, (params.stimuli, params.components))
     bins = round(params.duration / params.bin_width)
-    response = response_factors(params.directions, bins, params.components, rng)
+    response = _responses(params.directions, bins, params.components, rng)
     rng = generator(seed, "visual population", "preferred directions")
     shift = rng.integers(params.directions, size=(params.units, params.stimuli))
     if params.shift == "common":
@@ -122,9 +121,20 @@ def population(params: Params, seed: int) -> Population:
         shift = np.zeros_like(shift)
     evoked = np.einsum("nr,sr,dtr->nsdt", loading, stimulus, response, optimize=True)
     evoked = rolled(evoked, -shift)
-    peak = np.exp(rng.uniform(*np.log(params.peak), params.units))
+    peak = np.exp(rng.uniform(np.log(params.peak[0]), np.log(params.peak[1]), params.units))
     evoked *= (peak / evoked.max(axis=(1, 2, 3)))[:, None, None, None]
     return Population(loading, sheet, cluster, stimulus, response, shift, params.baseline + evoked)
+
+
+def _responses(directions: int, bins: int, components: int, rng: np.random.Generator) -> np.ndarray:
+    """Components (direction, time, component) that differ in latency and in width of tuning."""
+    angle = 2 * np.pi * np.arange(directions) / directions
+    time = (np.arange(bins) + 0.5) / bins
+    latency = np.linspace(0.12, 0.75, components)
+    width = rng.permutation(np.geomspace(0.3, 8, components))
+    course = np.exp(-0.5 * ((time[:, None] - latency) / 0.09) ** 2)
+    curve = np.exp(width * (np.cos(angle)[:, None] - 1))
+    return curve[:, None] * course[None]
 
 
 def _smooth_loadings(sheet: np.ndarray, components: int) -> np.ndarray:
