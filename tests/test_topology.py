@@ -322,7 +322,13 @@ def test_a_planted_torus_has_two_loops_and_a_void() -> None:
         coords={k: coords[k] for k in ("trial", "time")},
     )
     params = topology.Params(
-        degree=2, shuffles=20, points=200, void_points=140, rows=3000, angle_shuffles=20
+        degree=2,
+        components=4,
+        shuffles=20,
+        points=200,
+        void_points=140,
+        rows=3000,
+        angle_shuffles=20,
     )
     found = topology.analyse(tree, latents, params, seed=0).squeeze("features_from")
     assert found["betti"].values.tolist() == [1, 2, 1]
