@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import resource
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -43,8 +44,7 @@ def blas_threads(threads: int) -> Iterator[None]:
 
 def generator(seed: int, *names: str) -> np.random.Generator:
     """A NumPy generator for ``seed``; further names give independent streams of the same seed."""
-    words = [int.from_bytes(name.encode(), "little") % 2**32 for name in names]
-    return np.random.default_rng([seed, *words])
+    return np.random.default_rng([seed, *(zlib.crc32(name.encode()) for name in names)])
 
 
 def choose_device(wanted: str = "auto") -> str:

@@ -9,6 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpecBase
+from matplotlib.ticker import MaxNLocator
 
 from driftwave.errors import InputError
 from driftwave.figures.style import COLOURS, NULL, SEQUENTIAL, STYLE
@@ -83,7 +84,11 @@ def unit_plane(ax: Axes, result: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 def _scale(result: xr.Dataset, name: str) -> str:
     placed, total = int(np.isfinite(result["feature"].values[:, 0]).sum()), result.sizes["unit"]
-    return f"{name} ({placed} of {total} units placed)"
+    parts = int(result["component_of"].max()) + 1
+    if parts > 1:
+        shown = int((result["component_of"] == 0).sum())
+        return f"{shown} of {placed} {name.lower()} placed:\nlargest of {parts} parts of the graph"
+    return f"{name} ({placed} of {total} placed)"
 
 
 def _preferred(ax: Axes, result: xr.Dataset) -> None:
@@ -171,7 +176,7 @@ def _no_curve(ax: Axes, text: str) -> None:
 def _mark(ax: Axes, result: xr.Dataset) -> None:
     ax.axvline(result.attrs["rank"], color=NULL, ls="--", lw=0.8)
     ax.set_xlabel("Rank (dashed: used)")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _ranks(ax: Axes, result: xr.Dataset) -> None:
