@@ -182,6 +182,8 @@ def _draw_decoding(axes: Axes, results: dict[str, xr.Dataset]) -> None:
         axes.plot([], [], " ", label=f"all units: p = {p:.2g}")
         low, high = axes.get_ylim()
         axes.set_ylim(low, high + 0.4 * (high - low))  # room for the legend
+        if not str(found.attrs.get("score", "")).startswith("R2"):
+            axes.set_yticks(np.arange(0, 1.01, 0.2))
         axes.legend(loc="upper left", handlelength=1.2, fontsize=6.5, labelspacing=0.3)
     elif "decoding" in results:
         _draw_scores(axes, results["decoding"])

@@ -19,6 +19,7 @@ RESULTS = "connectome"
 MOST_NETWORKS = 4
 MOST_COURSES = 8
 MOST_FEATURES = 3
+LEVEL = 0.05
 UNLINKED, FURTHER = "#FFFFFF", "#666666"
 
 
@@ -40,30 +41,30 @@ def draw(recording: xr.DataTree | None, results: dict[str, xr.Dataset]) -> Figur
     del recording
     found = need_result(results, "connectome", "connectome")
     with plt.rc_context(STYLE):
-        figure = plt.figure(figsize=(7.5, 7.2))
-        rows = figure.add_gridspec(3, 1, height_ratios=[1.25, 1, 1.1])
-        top = rows[0].subgridspec(3, 2, width_ratios=[2.4, 1])
-        course = figure.add_subplot(top[:, 0])
-        _draw_courses(course, found)
-        _draw_stability(figure.add_subplot(top[0, 1]), found)
-        _draw_explained(figure.add_subplot(top[1, 1]), found)
-        _draw_modularity(figure.add_subplot(top[2, 1]), found)
-        _draw_networks(figure, rows[1], found)
-        _draw_communities(figure.add_subplot(rows[2], sharex=course), found)
+        features = _features(found)
+        lines = min(found.sizes["motif"], MOST_COURSES) + len(features)
+        heights = [0.55 + 0.28 * lines, 1.7, 1.95, 1.5]
+        figure = plt.figure(figsize=(7.5, 0.25 + sum(heights)))
+        rows = figure.add_gridspec(4, 1, height_ratios=heights)
+        course = figure.add_subplot(rows[0])
+        _draw_courses(course, found, features)
+        _draw_communities(figure.add_subplot(rows[1], sharex=course), found)
+        _draw_networks(figure, rows[2], found)
+        last = rows[3].subgridspec(1, 3)
+        _draw_stability(figure.add_subplot(last[0]), found)
+        _draw_explained(figure.add_subplot(last[1]), found)
+        _draw_modularity(figure.add_subplot(last[2]), found)
         figure.suptitle(_title(found), fontsize=8.5)
     return figure
 
 
 def _title(found: xr.Dataset) -> str:
-    window = float(found.attrs["window"])
-    return f"{found.sizes['unit']} units in windows of {window:.3g} s: {found.sizes['motif']} motifs"
+    units, motifs = found.sizes["unit"], found.sizes["motif"]
+    number = f"{motifs} motif{'s' if motifs > 1 else ''}"
+    return f"{units} units in windows of {float(found.attrs['window']):.3g} s: {number}"
 
 
-def _colour(number: int) -> str:
-    return COLOURS[number] if number < len(COLOURS) else FURTHER
-
-
-def _draw_courses(axes: Axes, found: xr.Dataset) -> None:
+def _draw_courses(axes: Axes, found: xr.Dataset, features: list[tuple[str, str, float]]) -> None:
     """A line per motif, the heaviest above, and below them what the animal did."""
     time = found["time"].values
     shown = min(found.sizes["motif"], MOST_COURSES)
@@ -71,17 +72,18 @@ def _draw_courses(axes: Axes, found: xr.Dataset) -> None:
     for k in range(shown):
         course = found["course"].isel(motif=k).values
         span = max(float(course.max()), 1e-12)
-        axes.fill_between(time, -k, course / span * 0.85 - k, color=_colour(k), lw=0, alpha=0.85)
+        axes.fill_between(time, -k, course / span * 0.85 - k, color="#555555", lw=0)
         labels.append(f"motif {k + 1}")
-    for row, (feature, note, q) in enumerate(_features(found)):
+    for row, (feature, note, q) in enumerate(features):
         values = found["behaviour"].sel(feature=feature).values
         unit = (values - values.min()) / max(float(np.ptp(values)), 1e-12)
         place = -(shown + row)
-        axes.plot(time, unit * 0.8 + place, color="black" if q <= 0.05 else NULL, lw=0.9)
-        labels.append(f"{feature.replace('_', ' ')}\n{note}")
+        axes.plot(time, unit * 0.8 + place, color=COLOURS[1] if q <= LEVEL else NULL, lw=0.9)
+        labels.append(f"{feature.replace('_', ' ')}: {note}")
     axes.set_yticks([0.4 - k for k in range(len(labels))], labels, fontsize=6.5)
     axes.tick_params(axis="y", length=0)
-    axes.set(ylim=(-len(labels) + 0.9, 1.0), xlim=(time[0], time[-1]), xlabel="time (s)")
+    axes.set(ylim=(-len(labels) + 0.9, 1.0), xlim=(time[0], time[-1]))
+    axes.tick_params(axis="x", labelbottom=False)
     axes.spines["left"].set_visible(False)
     axes.set_title("activity of motifs" + (", and behaviour" if len(labels) > shown else ""))
 
@@ -99,8 +101,8 @@ def _features(found: xr.Dataset) -> list[tuple[str, str, float]]:
     return [
         (
             names[row],
-            f"ρ = {rank[row, best[row]]:.2f} with {best[row] + 1}\n"
-            f"p = {p[row, best[row]]:.2g}, q = {q[row, best[row]]:.2g}",
+            f"ρ = {rank[row, best[row]]:.2f}\n"
+            f"with motif {best[row] + 1}, q = {q[row, best[row]]:.2g}",
             float(q[row, best[row]]),
         )
         for row in order
@@ -110,37 +112,36 @@ def _features(found: xr.Dataset) -> list[tuple[str, str, float]]:
 def _draw_stability(axes: Axes, found: xr.Dataset) -> None:
     rank = found["rank"].values
     values = found["stability"].transpose("rank", "split").values
-    axes.plot(rank, values, ".", color=COLOURS[0], ms=3, alpha=0.6)
+    axes.plot(rank, values, ".", color=COLOURS[0], ms=4, alpha=0.6)
     axes.plot(rank, np.median(values, axis=1), color=COLOURS[0])
     axes.axvline(found.sizes["motif"], color=COLOURS[1], ls="--", lw=0.9)
     axes.set(ylim=(min(0.0, float(values.min())) - 0.05, 1.05), xlabel="motifs")
     axes.set_xticks(rank)
     axes.set_ylabel("correlation\nof halves")
-    axes.set_title("orange: number used")
+    axes.set_title("dashed: number used")
 
 
 def _draw_explained(axes: Axes, found: xr.Dataset) -> None:
     null = found["null_explained"].values
-    axes.hist(null, bins=min(20, len(null)), color=NULL)
+    axes.hist(null, bins=min(10, len(null)), color=NULL)
     axes.axvline(float(found["explained"]), color=COLOURS[1])
-    axes.set(xlabel="explained variation of affinity", ylabel="shifted\ntraces")
-    axes.set_title(f"p = {float(found['p_explained']):.2g}")
+    axes.set(xlabel="explained variation of affinity", ylabel="shifted")
+    axes.set_title(f"orange: as recorded (p = {float(found['p_explained']):.2g})")
 
 
 def _draw_modularity(axes: Axes, found: xr.Dataset) -> None:
     """The modularity of each motif's network beside that of shifted traces."""
-    null, value = xr.broadcast(found["null_modularity"], found["modularity"])
-    null = null.transpose("motif", "surrogate").values
+    null = found["null_modularity"].transpose("motif", "surrogate").values
     shown = min(found.sizes["motif"], MOST_COURSES)
     p = found["p_modularity"].values
     for k in range(shown):
         axes.plot(np.full(null.shape[1], k + 1), null[k], "_", color=NULL, ms=7, alpha=0.6)
-        axes.plot(k + 1, found["modularity"].values[k], "D", color=_colour(k), ms=4)
+        axes.plot(k + 1, found["modularity"].values[k], "D", color=COLOURS[1], ms=4)
         above = axes.get_xaxis_transform()
         axes.text(k + 1, 1.0, f"{p[k]:.2g}", transform=above, fontsize=6, ha="center", va="bottom")
-    del value
     axes.set(xlabel="motif", ylabel="modularity", xlim=(0.4, shown + 0.6))
     axes.set_xticks(range(1, shown + 1))
+    axes.margins(y=0.15)
     axes.text(-0.02, 1.0, "p", transform=axes.transAxes, fontsize=6, ha="right", va="bottom")
 
 
@@ -165,18 +166,13 @@ def _draw_networks(figure: Figure, place: mpl.gridspec.SubplotSpec, found: xr.Da
             axis.axhline(edge, color="white", lw=0.6)
             axis.axvline(edge, color="white", lw=0.6)
         count = len(np.unique(community[community >= 0]))
-        axis.set_title(f"motif {k + 1}: {count} communities", color=_text_colour(k))
+        axis.set_title(f"motif {k + 1}: {count} communities")
         axis.set(xticks=[], yticks=[], xlabel="units")
         axes.append(axis)
     axes[0].set_ylabel("units")
     bar = figure.colorbar(image, ax=axes, aspect=18, pad=0.01)
     bar.set_label("affinity")
     bar.outline.set_visible(False)
-
-
-def _text_colour(number: int) -> str:
-    """The colour of a motif, but for the last house colour, which is too light for text."""
-    return "black" if _colour(number) == COLOURS[-1] else _colour(number)
 
 
 def _draw_communities(axes: Axes, found: xr.Dataset) -> None:

@@ -86,7 +86,7 @@ def session_of(recording: xr.DataTree) -> Session:
         used=used,
         trial=spikes["trial"].values[used],
         time=time,
-        clock=spikes["trial_start"].values[used][:, None] + time,
+        clock=spikes["trial_start"].values[used][:, None] + (time - time[0]),
         bin_width=float(spikes.attrs["bin_width"]),
         contiguous=bool(spikes.attrs.get("contiguous", False)),
         conditions=conditions,
