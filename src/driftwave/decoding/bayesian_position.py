@@ -11,14 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from driftwave.compute import generator
 from driftwave.errors import InputError
 from driftwave.readouts.features import abutting_runs, features_of, seen_bins
-from driftwave.readouts.heldout import NULL
+from driftwave.readouts.heldout import held_out_name
 from driftwave.readouts.jobs import Scheme, plan_and_labels
 from driftwave.readouts.location import Choices, Located, Task, locate
 from driftwave.readouts.place_fields import Track
 from driftwave.readouts.results import Cells, score_variables
 from driftwave.recording import require, trial_mask
 
-DECODES = "continuous"
+DECODES = "behaviour"
 PAPER = "Zhang et al. 1998 J Neurophysiol 79:1017; Viejo et al. 2023 eLife 12:RP85786 (pynapple)"
 QUICK = {"shuffles": 19, "windows": (0.06,), "smoothings": (1.0,), "bins": 12}
 
@@ -62,7 +62,10 @@ class Params(BaseModel):
         description="Windows left out of training either side of a held block, if abutting.",
     )
     shuffles: int = Field(
-        1000, ge=1, description="Circular shifts (or permutations of trials) of the null."
+        1000,
+        ge=1,
+        description="Circular shifts by bins (or permutations of trials) of the null; a short "
+        "recording allows fewer shifts.",
     )
     units: Literal["held_in", "all"] = Field(
         "held_in", description="Units whose counts are decoded; held-in units are what models see."
@@ -77,7 +80,8 @@ def analyse(
     Tuning curves are those of the training bins alone; window, smoothing and estimate are chosen
     on inner folds by the mean absolute error. Bins without the feature (the animal stands still,
     say) train nothing and are not scored. The null scores the same held-out estimates against the
-    feature shifted circularly by bins (or of other trials, where trials do not abut).
+    feature shifted circularly by bins over the whole recording (or of other trials of the fold,
+    where trials do not abut).
 
     Parameters
     ----------
@@ -106,7 +110,7 @@ def analyse(
     names = _chosen(recording, behaviour, params)
     source, counts = _counts(recording, latents, params)
     contiguous = bool(recording["spikes"].attrs.get("contiguous", False))
-    scheme = Scheme(params.folds, params.gap, 1, "fitting", seed)
+    scheme = Scheme(params.folds, params.gap, params.shuffles, "fitting", seed)
     choices = Choices(
         params.windows,
         params.smoothings,
@@ -114,8 +118,6 @@ def analyse(
         params.prior == "uniform",
         params.lowest_rate,
         params.shuffles,
-        params.gap,
-        contiguous,
     )
     found: dict[str, tuple[Task, Located]] = {}
     for name in names:
@@ -124,11 +126,13 @@ def analyse(
         values = values.astype(float)
         circular = str(one["kind"].values) == "circular"
         there = np.isfinite(values).any(axis=1)
-        plan, _ = plan_and_labels(recording, there, scheme, what=name)
+        plan, labels = plan_and_labels(
+            recording, there, scheme, what=name, bins=values.shape[1]
+        )
         fitted = values[plan.trials(plan.fitting)]
         track = Track.over(fitted, params.bins, circular=circular)
         width = float(recording["spikes"].attrs["bin_width"])
-        task = Task(counts, values, abutting_runs(recording), track, width, choices)
+        task = Task(counts, values, abutting_runs(recording), track, width, choices, labels)
         rng = generator(seed, "shifts", name)
         found[name] = task, locate(task, plan, rng)
     return _dataset(recording, source, behaviour, found, params, contiguous, seed)
@@ -238,7 +242,8 @@ def _dataset(
     attrs = {
         "session": recording.attrs["session"],
         "folds": "contiguous blocks" if contiguous else "whole trials, stratified by condition",
-        "null": NULL + (", shifted by bins" if contiguous else ", whole trials permuted"),
+        "null": held_out_name(contiguous),
+        "shuffles_used": shuffles_used(scores),
         "validated_on": "train and valid",
         "bin_width": float(recording["spikes"].attrs["bin_width"]),
         "params": params.model_dump_json(),

@@ -25,7 +25,7 @@ import numpy as np
 from driftwave.compute import generator
 from driftwave.readouts.circular import angle_of, angular_distance
 from driftwave.readouts.jobs import Job
-from driftwave.readouts.null import BinShifts
+from driftwave.readouts.null import BinShifts, Labels
 from driftwave.readouts.params import Params
 
 LOWEST_VARIANCE = 1e-10
@@ -59,32 +59,30 @@ def permuted_rows(held: np.ndarray, bins: int, count: int, rng: np.random.Genera
     return orders.reshape(1 + count, len(held), 1) * bins + np.arange(bins)
 
 
-def pairings(
-    target: np.ndarray, count: int, *, contiguous: bool, gap: int, rng: np.random.Generator
+def held_rows(
+    labels: Labels, held: np.ndarray, bins: int, count: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Rows (1 + count, trial * time) of one held-out block that its predictions are scored against.
+    """Rows (label, trial, time) that held-out predictions are scored against.
 
-    Row 0 is the true pairing. Whole trials are permuted; abutting windows, laid end to end, are
-    shifted circularly within the block by any number of bins. No margin is kept: of few
-    independent stretches, leaving out the near shifts would reject too often.
+    Row 0 is the true pairing. Shifts go over the whole recording, so that a held-out block meets
+    labels from all of it; separate trials are permuted within the fold.
 
     Parameters
     ----------
-    target : ndarray (trial, time, ...)
+    labels : BinShifts or ndarray
+        Of the job; only shifts are used.
+    held : ndarray of int
+        Trials predicted.
+    bins : int
+        Per trial.
     count : int
-    contiguous : bool
-    gap : int
-        Windows left out around the block; not used, as shifts never leave the block.
+        Permutations; there are as many shifts as ``labels`` has.
     rng : Generator
+        Of the permutations.
     """
-    del gap
-    trials, bins = target.shape[:2]
-    own = np.arange(trials * bins)
-    if not contiguous:
-        rows = permuted_rows(np.arange(trials), bins, count, rng)
-        return rows.reshape(1 + count, -1)
-    shifts = rng.integers(1, max(len(own), 2), size=count)
-    return np.concatenate([own[None], (own - shifts[:, None]) % len(own)])
+    if isinstance(labels, BinShifts):
+        return labels.rows(held, bins, slice(None))
+    return permuted_rows(held, bins, count, rng)
 
 
 def held_scores(
@@ -163,11 +161,7 @@ class OtherLabels:
             The held trials are one of several folds, whose null is widened.
         """
         bins = self.job.mask.shape[1]
-        if isinstance(self.job.labels, BinShifts):
-            rows = self.job.labels.rows(held, bins, slice(None))
-        else:
-            first = f"{int(held[0]) if len(held) else 0:04d}"[-4:]
-            rng = generator(self.seed, "pairings", first)
-            rows = permuted_rows(held, bins, self.params.shuffles, rng)
+        rng = generator(self.seed, "pairings", str(int(held[0]) if len(held) else 0))
+        rows = held_rows(self.job.labels, held, bins, self.params.shuffles, rng)
         scores = held_scores(prediction, self.job.values, rows, self.angles)
         return (widened(scores[0]), widened(scores[1])) if folds else scores

@@ -11,7 +11,8 @@ import numpy as np
 import xarray as xr
 
 from driftwave.readouts.folds import Plan
-from driftwave.readouts.heldout import pairings, widened
+from driftwave.readouts.heldout import held_rows, widened
+from driftwave.readouts.null import Labels
 from driftwave.readouts.place_fields import (
     Track,
     estimates,
@@ -33,7 +34,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Choices:
-    """Hyper-parameters tried, and how the null is made.
+    """Hyper-parameters tried, and the size of the null.
 
     Attributes
     ----------
@@ -47,9 +48,8 @@ class Choices:
         A flat prior; else the occupancy.
     lowest_rate : float
         Hz.
-    shuffles, gap : int
-    contiguous : bool
-        Trials are abutting windows.
+    shuffles : int
+        Permutations of separate trials.
     """
 
     windows: tuple[float, ...]
@@ -58,8 +58,6 @@ class Choices:
     uniform: bool
     lowest_rate: float
     shuffles: int
-    gap: int
-    contiguous: bool
 
 
 @dataclass(frozen=True)
@@ -76,6 +74,8 @@ class Task:
     bin_width : float
         s.
     choices : Choices
+    labels : ndarray or BinShifts
+        Shifts of the null, where windows abut.
     """
 
     counts: np.ndarray
@@ -84,6 +84,7 @@ class Task:
     track: Track
     bin_width: float
     choices: Choices
+    labels: Labels
 
     @cached_property
     def settings(self) -> list[Setting]:
@@ -216,17 +217,11 @@ def _scores(
     task: Task, at: np.ndarray, held: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Median absolute error and R2 (label,) of the true pairing, then of the null's."""
-    true = task.values[held]
-    rows = pairings(
-        true[..., None],
-        task.choices.shuffles,
-        contiguous=task.choices.contiguous,
-        gap=task.choices.gap,
-        rng=rng,
-    )
+    rows = held_rows(task.labels, held, task.values.shape[1], task.choices.shuffles, rng)
     # An estimate counts only where the animal's own value is there to compare it with.
-    mine = np.flatnonzero(np.isfinite(true.ravel()))
-    decoded, labels = at.ravel()[mine], true.ravel()[rows[:, mine]]
+    mine = np.flatnonzero(np.isfinite(task.values[held].ravel()))
+    decoded = at.ravel()[mine]
+    labels = task.values.ravel()[rows.reshape(len(rows), -1)[:, mine]]
     error = np.nanmedian(task.track.distance(decoded, labels), axis=1)
     if task.track.circular:
         return np.degrees(error), np.full(len(rows), np.nan)
