@@ -1,12 +1,13 @@
 """Alignment of sessions: cost of each measure, beside peers in the same run.
 
     python benchmarks/alignment.py [--sessions 10] [--units 100] [--conditions 8] [--bins 50]
+        [--by-measure]
 
-``group``: the whole comparison with one measure at a time (all pairs, ceilings, nulls of 1,000
-permutations), CPU seconds and peak memory. ``peers``: what one pair costs here and elsewhere, and
-how far the numbers agree: canonical correlation against scikit-learn, Procrustes against SciPy,
-RDMs against rsatoolbox used directly, CKA against a plain double loop, permutations against
-refitting each. One thread.
+``group``: the whole comparison with every measure (all pairs, ceilings, nulls of the defaults), CPU
+seconds and peak memory; with ``--by-measure``, with one measure at a time as well. ``peers``: what
+one pair costs here and elsewhere, and how far the numbers agree: canonical correlation against
+scikit-learn, Procrustes against SciPy, RDMs against rsatoolbox used directly, CKA against a plain
+double loop, permutations against refitting each. One thread.
 """
 
 from __future__ import annotations
@@ -73,14 +74,13 @@ def run_group(options: argparse.Namespace) -> None:
     }
     warm = {name: sessions[name] for name in list(sessions)[:2]}
     print(f"{'measure':18s} {'CPU s':>8s} {'peak MiB':>9s}   (all pairs, ceilings, nulls)")
-    for measure in [[], *[[m] for m in MEASURES]]:
-        if measure == ["dsa"] and not dynamics.installed():
-            continue
+    known = [m for m in MEASURES if m != "dsa" or dynamics.installed()]
+    for measure in [known, *([[], *[[m] for m in known]] if options.by_measure else [])]:
         chosen = Params(measures=measure)
         compare(warm, {}, {}, chosen.model_copy(update={"shuffles": 19, "splits": 1}), seed=0)
         clock = Clock.start()
         compare(sessions, {}, {}, chosen, seed=0)
-        name = measure[0] if measure else "aligned scores only"
+        name = "all" if measure == known else measure[0] if measure else "aligned scores only"
         print(f"{name:18s} {clock.cpu_seconds:8.1f} {peak_mib():9.0f}", flush=True)
 
 
@@ -196,6 +196,7 @@ def main() -> None:
     parser.add_argument("--conditions", type=int, default=8)
     parser.add_argument("--bins", type=int, default=50)
     parser.add_argument("--trials", type=int, default=10, help="of each condition")
+    parser.add_argument("--by-measure", action="store_true", help="each measure by itself too")
     parser.add_argument("--only", choices=["group", "peers"])
     options = parser.parse_args()
     with blas_threads(1):

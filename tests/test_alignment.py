@@ -23,7 +23,7 @@ from driftwave.alignment.sessions import read_sessions, rebin
 from driftwave.errors import InputError
 
 SAME, OTHER = ["a", "b", "c"], "other"
-CHEAP = {"shuffles": 199, "splits": 1, "dims": 6}
+CHEAP = {"shuffles": 99, "costly_shuffles": 19, "splits": 1, "dims": 6}
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +49,10 @@ def test_same_latent_aligns_between_floor_and_ceiling(found: xr.Dataset, score: 
     part = found.sel(score=score)
     aligned, ceiling = part["aligned_score"], part["aligned_score_ceiling"]
     floor = part["aligned_score_floor"]
-    assert (pairs(aligned / ceiling, same=True) > 0.7).all()
-    assert pairs(aligned - floor, same=True).mean() > 0.2
+    # Latents of one variance order decode by that order too: the floor of decoding is high.
+    near, margin = (0.95, 0.03) if score == "decoding_accuracy" else (0.7, 0.2)
+    assert (pairs(aligned / ceiling, same=True) > near).all()
+    assert pairs(aligned - floor, same=True).mean() > margin
     assert (pairs(part["aligned_score_p_value"], same=True) <= 0.05).all()
 
 
@@ -73,9 +75,9 @@ def test_every_distance_sees_the_other_session(found: xr.Dataset) -> None:
         near, far = pairs(part["distance"], same=True), pairs(part["distance"], same=False)
         assert far.min() > 1.4 * near.max(), measure
         assert (pairs(part["distance_ceiling"], same=True) < near).all(), measure
-        if measure != "shape_stochastic":
-            assert pairs(part["p_value"], same=True).max() <= 0.01, measure
-            assert pairs(part["p_value"], same=False).min() > 0.01, measure
+        least = 0.05 if measure == "shape_stochastic" else 0.01
+        assert pairs(part["p_value"], same=True).max() <= least, measure
+        assert pairs(part["p_value"], same=False).min() > least, measure
 
 
 def test_distances_are_symmetric_and_drawn(found: xr.Dataset) -> None:
@@ -94,12 +96,12 @@ def test_result_states_what_was_compared(found: xr.Dataset) -> None:
     assert (found["shared_conditions"].values[~np.eye(4, dtype=bool)] == 8).all()
     assert (found["dims"] == [30, 45, 60, 45]).all()
     assert all("units" in v.attrs for v in found.data_vars.values() if v.dtype.kind in "iuf")
-    assert found["null_distance"].sizes["shuffle"] == 199
+    assert found["null_distance"].sizes["shuffle"] == 99
 
 
 def test_seed_decides_everything() -> None:
     sessions = {k: v for k, v in group(trials=4, bins=20).items() if k in ("a", "b")}
-    params = Params(measures=["shape", "shape_stochastic"], shuffles=19, splits=1, dims=3)
+    params = Params(measures=["shape", "shape_stochastic"], **{**CHEAP, "dims": 3, "shuffles": 19})
     first, second = (compare(sessions, {}, {}, params, seed=4) for _ in range(2))
     xr.testing.assert_identical(first, second)
 

@@ -90,6 +90,14 @@ def test_stochastic_distance_is_invariant_and_a_metric() -> None:
     assert stochastic(x, z) <= stochastic(x, y) + stochastic(y, z)
 
 
+def test_permuted_stochastic_distances_are_those_of_permuted_conditions() -> None:
+    x, y = gaussians(1), gaussians(2)
+    orders = np.array([[0, 1, 2, 3, 4], [1, 0, 2, 4, 3]])
+    found = shape.stochastic_distances(*x, *y, orders, restarts=12, rng=np.random.default_rng(0))
+    for value, order in zip(found, orders, strict=True):
+        assert value == pytest.approx(stochastic(x, (y[0][order], y[1][order])), rel=1e-6)
+
+
 def test_stochastic_distance_is_the_least_over_rotations() -> None:
     """In the plane every orthogonal transform can be tried."""
     x, y = gaussians(1, dims=2), gaussians(2, dims=2)
@@ -230,6 +238,7 @@ def test_encoding_manifolds_of_a_group() -> None:
         name: encoding(manifold(kind, 60 + k, k)) for k, (name, kind) in enumerate(kinds.items())
     }
     manifolds["a"]["coordinate"][:3] = np.nan
+    manifolds["b"]["coordinate"][:] *= 5  # scales of two graphs mean nothing
     params = Params(measures=["gromov_wasserstein"], shuffles=19, splits=1, dims=3)
     found = compare(sessions, {}, manifolds, params, seed=0).sel(measure="gromov_wasserstein")
     far = found["distance"].sel(session=["a", "b"], other="c")
@@ -267,6 +276,48 @@ def rotating(frequency: float, seed: int, decay: float = 0.5) -> np.ndarray:
     return state @ rng.normal(size=(2, 5)) + rng.normal(0, 0.01, (6, 60, 5))
 
 
+def test_surrogates_without_dynamics_are_as_smooth_and_as_wide() -> None:
+    case = rotating(1.0, 1) * np.array([1, 2, 3, 4, 5]) + 7
+
+    def after(values: np.ndarray) -> np.ndarray:
+        centred = values - values.mean((0, 1))
+        return (centred[:, 1:] * centred[:, :-1]).mean((0, 1)) / values.var((0, 1))
+
+    rng = np.random.default_rng(0)
+    drawn = np.array([dynamics.without_dynamics(case, rng) for _ in range(40)])
+    np.testing.assert_allclose(drawn.mean((1, 2)), np.tile(case.mean((0, 1)), (40, 1)))
+    np.testing.assert_allclose(drawn.std((1, 2)), np.tile(case.std((0, 1)), (40, 1)))
+    smooth = np.mean([after(one) for one in drawn], axis=0)
+    np.testing.assert_allclose(smooth, after(case), atol=0.04)
+
+    # A rotation of 1 Hz is upside down after half a second, a surrogate knows nothing of it.
+    def later(values: np.ndarray) -> float:
+        centred = values - values.mean((0, 1))
+        return float((centred[:, 25:] * centred[:, :-25]).mean() / centred.var())
+
+    assert later(case) < -0.3
+    assert abs(np.mean([later(one) for one in drawn])) < 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("DSA") is None, reason="dsa-metric not installed")
+def test_dsa_of_smooth_noise_is_no_nearer_than_its_surrogates() -> None:
+    from scipy.ndimage import gaussian_filter1d
+
+    p = []
+    for seed in range(15):
+        rng = np.random.default_rng(seed)
+        operator = dynamics.linear_operator(rotating(2.0, seed), 5, 6)
+        noise = gaussian_filter1d(rng.normal(size=(6, 60, 5)), 2.0, axis=1, mode="wrap")
+        distance = [
+            dynamics.eigenvalue_distance(operator, dynamics.linear_operator(other, 5, 6))
+            for other in [noise, *(dynamics.without_dynamics(noise, rng) for _ in range(19))]
+        ]
+        p.append((1 + np.sum(np.array(distance[1:]) <= distance[0])) / 20)
+    assert np.mean(np.array(p) <= 0.1) <= 0.3
+    assert 0.3 < np.mean(p) < 0.75
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("DSA") is None, reason="dsa-metric not installed")
 def test_dsa_tells_dynamics_apart() -> None:
@@ -297,6 +348,9 @@ def test_dsa_of_sessions() -> None:
         latent = np.stack([np.cos(angle), np.sin(angle)], -1)
         sessions[name] = planted_session(latent, name=name, units=40, seed=k, rate=40.0)
     params = Params(measures=["dsa"], shuffles=19, splits=1, dims=2, dsa_rank=2, smoothing=0.03)
-    found = compare(sessions, {}, {}, params, seed=0)["distance"].sel(measure="dsa")
+    result = compare(sessions, {}, {}, params, seed=0).sel(measure="dsa")
+    found = result["distance"]
     near = float(found.sel(session="a", other="b"))
     assert float(found.sel(session=["a", "b"], other="c").min()) > 5 * near
+    assert float(result["p_value"].sel(session="a", other="b")) == pytest.approx(0.05)
+    assert float(result["distance_floor"].sel(session="a", other="b")) > 3 * near

@@ -12,10 +12,14 @@ import xarray as xr
 from scipy.stats import poisson
 
 from conftest import ROOT, make_recording
+from driftwave import registry
 from driftwave.compute import dask_threads
 from driftwave.decoding import bayesian_position as bayes
 from driftwave.errors import InputError
 from driftwave.figures import bayesian_position as figure_of
+from driftwave.readouts.folds import block_folds, make_plan
+from driftwave.readouts.location import Choices, Task, locate
+from driftwave.readouts.null import Labels, p_value, shifted_bins
 from driftwave.readouts.place_fields import (
     Track,
     estimates,
@@ -25,6 +29,8 @@ from driftwave.readouts.place_fields import (
     windowed_counts,
 )
 from driftwave.store import open_dataset, write_tree
+from test_decoders import false_positives, separate
+from test_decoding import autocorrelated
 
 FAST = {
     "shuffles": 99,
@@ -172,6 +178,50 @@ def test_planted_places_are_found_and_other_places_are_not() -> None:
     assert error == pytest.approx(found["median_error_test"].item(), rel=1e-6)
     nothing = bayes.analyse(places(tuned=False), None, bayes.Params(**FAST), seed=0)
     assert nothing["p_value_median_error"].item() > 0.05
+
+
+def test_null_shifts_over_the_whole_recording_and_says_how_often() -> None:
+    tree = places()
+    found = bayes.analyse(tree, None, bayes.Params(**(FAST | {"shuffles": 5000})), seed=0)
+    used = found["null_median_error"].sizes["shuffle"]
+    assert found.attrs["shuffles_used"] == used == (60 - 2 * 2) * 30 + 1
+    assert "circular shifts by bins" in found.attrs["null"]
+    assert registry.plugin("decoding", "bayesian_position").constants["DECODES"] == "behaviour"
+    test = tree["trials/split"].values == "test"
+    value, told = tree["behavior/value"].values.ravel(), found["prediction"].values[0, 0]
+    shifts = [np.roll(value, shift).reshape(60, 30)[test] for shift in range(60, 1741)]
+    wanted = np.sort([np.median(np.abs(told - late)) for late in shifts])
+    np.testing.assert_allclose(np.sort(found["null_median_error_test"].values.ravel()), wanted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("contiguous", [False, True])
+def test_null_keeps_its_level_where_slow_units_know_nothing(contiguous: bool) -> None:
+    trials, bins = (100, 20) if contiguous else (50, 20)
+    draw = autocorrelated if contiguous else separate
+    test = np.arange(trials) >= 0.8 * trials
+    fold = block_folds(trials, 4) if contiguous else np.arange(trials) % 4
+    plan = make_plan(np.where(test, -1, fold), ~test, test, int(contiguous))
+    runs = np.zeros(trials, int) if contiguous else np.arange(trials)
+    choices = Choices((0.5,), (1.0,), ("mean",), uniform=True, lowest_rate=0.05, shuffles=99)
+    values, values_test = [], []
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        place, drive = draw(rng, trials, bins, 1)[..., 0], draw(rng, trials, bins, 6)
+        counts = rng.poisson(2 * np.exp(0.6 * drive / drive.std())).astype(float)
+        track = Track.over(place[~test], 20, circular=False)
+        labels: Labels = shifted_bins(np.ones(trials, bool), 99, bins, gap=1, rng=rng)
+        if not contiguous:
+            labels = np.arange(trials)[None]
+        found = locate(Task(counts, place, runs, track, 0.1, choices, labels), plan, rng)
+        error = found.error_fold.mean(axis=0)
+        values.append(p_value(error[:1], error[None, 1:], smaller=True)[0])
+        error = found.error_test
+        values_test.append(p_value(error[:1], error[None, 1:], smaller=True)[0])
+    for p in (values, values_test):
+        share, highest = false_positives(p)
+        assert share <= highest
+        assert 0.35 < np.mean(p) < 0.65
 
 
 def test_planted_headings_are_found_across_the_seam() -> None:

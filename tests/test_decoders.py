@@ -321,9 +321,9 @@ def test_shifts_are_by_bins_and_keep_their_margin() -> None:
     usable = np.ones(50, bool)
     usable[[7, 8]] = False
     shifts = shifted_bins(usable, 1000, 20, gap=2, rng=np.random.default_rng(0))
-    assert len(shifts) == 48 * 20 - 2 * 4 * 20 + 1 + 1  # all there are, and the true labels
+    assert len(shifts) == 48 * 20 - 2 * 3 * 20 + 1 + 1  # all there are, and the true labels
     assert shifts.shifts[0] == 0
-    assert min(shifts.shifts[1:].min(), 48 * 20 - shifts.shifts[1:].max()) == 4 * 20
+    assert min(shifts.shifts[1:].min(), 48 * 20 - shifts.shifts[1:].max()) == 3 * 20
     rows = label_rows(shifts, np.arange(50), 20, slice(None))
     np.testing.assert_array_equal(rows[0].ravel(), np.arange(1000))
     np.testing.assert_array_equal(rows[5, 7], 7 * 20 + np.arange(20))

@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from conftest import make_recording
-from driftwave.decoding import ridge
+from driftwave.decoding import logistic, ridge
 from driftwave.errors import InputError
 from driftwave.readouts.circular import angular_distance, cos_sin, median_angular_error
 from driftwave.readouts.crossval import cross_validate
@@ -237,6 +237,7 @@ def autocorrelated(rng: np.random.Generator, trials: int, bins: int, columns: in
     return lfilter([1], [1, -0.95], noise, axis=0)[200:].reshape(trials, bins, columns)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shuffle", ["trials", "windows", "bins"])
 def test_null_is_uniform_where_there_is_nothing_to_decode(shuffle: str) -> None:
     contiguous = shuffle != "trials"
@@ -472,6 +473,46 @@ def test_stimulus_is_decoded_from_trial_means() -> None:
     p = found["p_value_accuracy"].squeeze("features_from").to_series()
     assert p["direction"] == pytest.approx(1 / 11)
     assert p["coin"] > 0.05
+
+
+def test_classes_are_told_as_the_logistic_decoder_tells_them() -> None:
+    tree = make_recording()
+    condition = tree["trials/condition"].values
+    tree = with_stimulus(tree, shape=("trial", np.where(condition < 3, "disc", "bar")))
+    ours = ridge.analyse(tree, None, ridge.Params(halves=2, **FAST), seed=0)
+    params = logistic.Params(inverse_penalties=(0.5,), shuffles=10, halves=2, columns=("shape",))
+    theirs = logistic.analyse(tree, None, params, seed=0)
+    for name in ("accuracy_fold", "null_accuracy", "p_value_balanced_accuracy", "confusion"):
+        xr.testing.assert_equal(ours[name], theirs[name])
+    np.testing.assert_array_equal(ours["ceiling_accuracy"], theirs["ceiling_accuracy"])
+    assert ours.attrs["class_null"] == theirs.attrs["null"]
+    assert (ours.attrs["shuffles_used"], ours.attrs["class_shuffles_used"]) == (20, 10)
+
+
+def test_classes_that_cannot_be_told_are_noted_beside_the_behaviour() -> None:
+    tree = make_recording()
+    test = tree["trials/split"].values == "test"
+    tree = with_stimulus(tree, shape=("trial", np.where(test, "disc", "bar")))
+    found = ridge.analyse(tree, None, ridge.Params(**FAST), seed=0)
+    assert (found["r2_cv"] > 0.5).all()
+    assert "accuracy_cv" not in found
+    assert "fewer than two classes of 2 trials" in found.attrs["note"]
+    del tree["behavior"]
+    with pytest.raises(InputError, match="fewer than two classes of 2 trials"):
+        ridge.analyse(tree, None, ridge.Params(**FAST), seed=0)
+
+
+def test_a_short_recording_says_how_many_shifts_it_allowed() -> None:
+    tree = make_recording(trials=40, bins=10, forward=0, contiguous=True)
+    params = ridge.Params(null="held_out", features=("counts",), halves=0, penalties=(100.0,))
+    found = ridge.analyse(tree, None, params, seed=0)
+    assert found.attrs["shuffles_used"] == (40 - 2 * 2) * 10 + 1
+    assert found["null_r2"].sizes["shuffle"] == 361
+    del tree["behavior"]
+    tree = with_stimulus(tree, shape=("trial", np.where(np.arange(40) % 4 < 2, "disc", "bar")))
+    params = logistic.Params(inverse_penalties=(0.5,), features=("counts",), halves=0)
+    told = logistic.analyse(tree, None, params, seed=0)
+    assert told.attrs["shuffles_used"] == told["null_accuracy"].sizes["class_shuffle"] == 37
 
 
 def test_rates_and_latents_of_a_model_are_both_decoded() -> None:

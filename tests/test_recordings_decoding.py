@@ -88,13 +88,16 @@ def test_heading_by_other_decoders(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["wiener", "kalman"])
-def test_velocity_by_other_decoders(recordings: Path, name: str) -> None:
+@pytest.mark.parametrize(("name", "lower"), [("wiener", 0.04), ("kalman", 0.15)])
+def test_velocity_by_other_decoders(recordings: Path, name: str, lower: float) -> None:
+    """Ridge of ten bins: .801 and .729. The Wiener filter is the same model; a Kalman filter reads
+    one bin at a time through its dynamics, and may lie lower but not higher.
+    """
     options = {"past": (9,)} if name == "wiener" else {"components": (40,), "lags": (2,)}
     found = decode_by(name, whole_recording(recordings, "m1_reach"), **options)
     r2 = found["r2_cv"].to_series()
-    assert r2["hand_velocity_x"] > 0.65
-    assert r2["hand_velocity_y"] > 0.55
+    assert 0.801 - lower < r2["hand_velocity_x"] < 0.801 + 0.04
+    assert 0.729 - lower < r2["hand_velocity_y"] < 0.729 + 0.04
     assert (found["p_value"].sel(target=["hand_velocity_x", "hand_velocity_y"]) < 0.01).all()
 
 

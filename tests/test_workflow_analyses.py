@@ -205,6 +205,25 @@ def test_activations_are_sources_of_manifolds_and_of_decoders_that_ask(
 
 
 @pytest.mark.usefixtures("plugins")
+def test_further_analyses_may_leave_models_out(
+    content: dict[str, Any],  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    add(tmp_path, TASK)
+    alone = {"sources": "recording"}
+    asked = {"decoders": {"lda": alone, "wiener": {}}, "geometry": {"topology": alone}}
+    plan = checked_plan(content | HIDDEN | asked | {"activations": {"hidden": {"model": "fa"}}})
+    found = stages(plan, "task")
+    assert found["decoders"] == ["lda.recording", *(f"wiener.{s}" for s in SOURCES)]
+    assert found["geometry"] == ["topology.recording"]
+    both = {"decoders": {"lda": alone | {"activations": True}}}
+    with pytest.raises(DriftwaveError, match="activations: true needs sources: all"):
+        checked_plan(content | both)
+    with pytest.raises(DriftwaveError, match="sources"):
+        checked_plan(content | {"geometry": {"topology": {"sources": "models"}}})
+
+
+@pytest.mark.usefixtures("plugins")
 def test_activations_that_nothing_reads_are_not_made(
     content: dict[str, Any],  # noqa: F811
     tmp_path: Path,

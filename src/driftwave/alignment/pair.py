@@ -240,13 +240,16 @@ class _Split:
     def _stochastic(self) -> str:
         dims = min(self.params.dims, *(s.windows.shape[-1] for s in self.sources))
         gaussians = [_gaussians(s, self.split, h, dims) for h, s in enumerate(self.sources)]
-        distance = shape.stochastic_distance(
+        windows = self.sources[0].windows.shape[1]
+        few = self.permutations[: 1 + self.params.costly_shuffles]
+        orders = (few[:, :, None] * windows + np.arange(windows)).reshape(len(few), -1)
+        self.found.distance["shape_stochastic"] = shape.stochastic_distances(
             *gaussians[0],
             *gaussians[1],
+            orders,
             restarts=self.params.stochastic_restarts,
             rng=generator(self.seed, "stochastic shape", str(self.split)),
         )
-        self.found.distance["shape_stochastic"] = np.array([distance])
         return ""
 
     def _patterns(self, half: int) -> np.ndarray:
@@ -280,8 +283,20 @@ class _Split:
         if bins < delays + 2:
             return f"{bins} bins of time for {delays} delays"
         rank = min(self.params.dsa_rank, self.found.dims * delays)
-        first, second = (dynamics.linear_operator(self._reduced(h), delays, rank) for h in (0, 1))
-        self.found.distance["dsa"] = np.array([dynamics.eigenvalue_distance(first, second)])
+        first, second = self._reduced(0), self._reduced(1)
+        # Of every split the same draws: surrogates are as alike between splits as the data are.
+        rng = generator(self.seed, "dynamics")
+        surrogates = min(self.params.costly_shuffles, len(self.permutations) - 1)
+        compared = [second, *(dynamics.without_dynamics(second, rng) for _ in range(surrogates))]
+        operator = dynamics.linear_operator(first, delays, rank)
+        self.found.distance["dsa"] = np.array(
+            [
+                dynamics.eigenvalue_distance(
+                    operator, dynamics.linear_operator(other, delays, rank)
+                )
+                for other in compared
+            ]
+        )
         return ""
 
 

@@ -40,6 +40,12 @@ class Params(BaseModel):
     folds: int = Field(8, ge=3, le=12, description="Most folds over conditions.")
     splits: int = Field(3, ge=1, description="Random divisions of the trials into halves.")
     shuffles: int = Field(1000, ge=19, description="Permutations of the conditions in each null.")
+    costly_shuffles: int = Field(
+        39,
+        ge=19,
+        description="Permutations or surrogates, at most `shuffles`, in the nulls of "
+        "shape_stochastic and dsa.",
+    )
     windows: int = Field(
         4,
         ge=1,

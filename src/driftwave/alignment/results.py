@@ -105,7 +105,8 @@ def dataset(
         "features": sizes[0].feature,
         "condition_rules": json.dumps({s.name: s.rule for s in sizes}),
         "null": "conditions of one session permuted; gromov_wasserstein: components of the "
-        "coordinates permuted over units; shape_stochastic and dsa: none, see the ceiling",
+        "coordinates permuted over units; dsa: trajectories of the same covariance and "
+        "smoothness in random order",
         "measures_left_out": json.dumps(missing),
         "measures_not_taken": json.dumps({k: v for k, v in not_taken.items() if v}),
         "bin_width": timed.bin_width if timed else np.nan,

@@ -111,7 +111,35 @@ def stochastic_distance(
     tolerance: float = 1e-6,
     iterations: int = 500,
 ) -> float:
-    """Stochastic shape distance: Gaussian Wasserstein distances under one orthogonal transform.
+    """Stochastic shape distance of conditions in one order; see :func:`stochastic_distances`."""
+    order = np.arange(len(mean_x))[None]
+    found = stochastic_distances(
+        mean_x,
+        cov_x,
+        mean_y,
+        cov_y,
+        order,
+        restarts=restarts,
+        rng=rng,
+        tolerance=tolerance,
+        iterations=iterations,
+    )
+    return float(found[0])
+
+
+def stochastic_distances(
+    mean_x: np.ndarray,
+    cov_x: np.ndarray,
+    mean_y: np.ndarray,
+    cov_y: np.ndarray,
+    orders: np.ndarray,
+    *,
+    restarts: int,
+    rng: np.random.Generator,
+    tolerance: float = 1e-6,
+    iterations: int = 500,
+) -> np.ndarray:
+    """Stochastic shape distances: Gaussian Wasserstein distances under one orthogonal transform.
 
     d^2 = min_Q mean_c [ |m_c - Q n_c|^2 + min_R |S_c^1/2 - Q P_c^1/2 R|^2 ] with Q, R orthogonal,
     minimised by turns over R (for each condition) and Q, each by a singular value decomposition:
@@ -122,7 +150,10 @@ def stochastic_distance(
     ----------
     mean_x, mean_y : ndarray (condition, dim)
     cov_x, cov_y : ndarray (condition, dim, dim)
+    orders : ndarray of int (permutation, condition)
+        Which condition of y stands for each of x.
     restarts : int
+        Of every order alike: the least of more starts is smaller.
     rng : Generator
     tolerance : float
         Relative fall of the squared distance at which it stops.
@@ -130,16 +161,28 @@ def stochastic_distance(
 
     Returns
     -------
-    float
+    ndarray (permutation,)
         Root of the mean over conditions, in the units of the means.
     """
     root_x, root_y = roots(cov_x), roots(cov_y)
     total = sum(float((part**2).sum()) for part in (mean_x, mean_y, root_x, root_y))
-    best = -np.inf
-    for start in range(restarts):
-        rotation = _start(start, mean_x, mean_y, rng)
-        best = max(best, _ascend(mean_x, root_x, mean_y, root_y, rotation, tolerance, iterations))
-    return float(np.sqrt(max(total - 2 * best, 0) / len(mean_x)))
+    found = np.empty(len(orders))
+    for row, order in enumerate(orders):
+        means, spreads = mean_y[order], root_y[order]
+        best = max(
+            _ascend(
+                mean_x.T @ means,
+                root_x,
+                spreads,
+                _start(start, mean_x, means, rng),
+                total,
+                tolerance,
+                iterations,
+            )
+            for start in range(restarts)
+        )
+        found[row] = np.sqrt(max(total - 2 * best, 0) / len(mean_x))
+    return found
 
 
 def _start(
@@ -155,17 +198,15 @@ def _start(
 
 
 def _ascend(
-    mean_x: np.ndarray,
+    along_means: np.ndarray,
     root_x: np.ndarray,
-    mean_y: np.ndarray,
     root_y: np.ndarray,
     rotation: np.ndarray,
+    total: float,
     tolerance: float,
     iterations: int,
 ) -> float:
     """Greatest tr(Q [sum_c n_c m_c' + P_c^1/2 R_c S_c^1/2]) reached from one start."""
-    along_means = mean_x.T @ mean_y
-    total = float((mean_x**2).sum() + (mean_y**2).sum() + (root_x**2).sum() + (root_y**2).sum())
     reached = -np.inf
     for _ in range(iterations):
         left, _, right = np.linalg.svd(root_x @ rotation @ root_y)

@@ -15,7 +15,7 @@ from driftwave.readouts.heldout import held_out_name
 from driftwave.readouts.jobs import Scheme, plan_and_labels
 from driftwave.readouts.location import Choices, Located, Task, locate
 from driftwave.readouts.place_fields import Track
-from driftwave.readouts.results import Cells, score_variables
+from driftwave.readouts.results import Cells, score_variables, shuffles_used
 from driftwave.recording import require, trial_mask
 
 DECODES = "behaviour"
@@ -126,9 +126,7 @@ def analyse(
         values = values.astype(float)
         circular = str(one["kind"].values) == "circular"
         there = np.isfinite(values).any(axis=1)
-        plan, labels = plan_and_labels(
-            recording, there, scheme, what=name, bins=values.shape[1]
-        )
+        plan, labels = plan_and_labels(recording, there, scheme, what=name, bins=values.shape[1])
         fitted = values[plan.trials(plan.fitting)]
         track = Track.over(fitted, params.bins, circular=circular)
         width = float(recording["spikes"].attrs["bin_width"])

@@ -152,6 +152,7 @@ def analyse(
     for variable in result.data_vars.values():
         variable.attrs.setdefault("units", "1")
     result.attrs = {
+        "shuffles_used": result.sizes["shuffle"],
         "session": recording.attrs["session"],
         "target": name,
         "share": params.share,
@@ -214,7 +215,12 @@ def _class_scorer(
     )
     return scorer, {
         "score": "balanced accuracy of held-out trials, shrinkage LDA",
-        "null": "labels permuted within blocks and folds, refitted",
+        "null": (
+            "circular shifts by whole windows"
+            if contiguous
+            else "labels permuted within blocks and folds"
+        )
+        + ", refitted",
         "note": column.note,
         "classes": number,
     }
@@ -232,7 +238,8 @@ def _ridge_scorer(
     contiguous = bool(recording["spikes"].attrs.get("contiguous", False))
     return RidgeScorer(features, job, params.penalties), {
         "score": "R2, mean over folds, ridge regression",
-        "null": ("circular shifts" if contiguous else "permuted whole trials") + ", refitted",
+        "null": ("circular shifts by bins" if contiguous else "permuted whole trials")
+        + ", refitted",
         "note": "",
         "classes": 0,
     }

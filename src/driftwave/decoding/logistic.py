@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import xarray as xr
 from pydantic import Field, field_validator
 
-from driftwave.readouts.classifiers import Estimator
+from driftwave.readouts.classifiers import Estimator, logistic_regression
 from driftwave.readouts.discrete import DiscreteParams, classify_recording
 
 DECODES = "discrete"
@@ -32,15 +30,9 @@ class Params(DiscreteParams):
         return tuple(sorted(set(inverse_penalties)))
 
 
-def _make(inverse_penalty: float) -> Any:
-    from sklearn.linear_model import LogisticRegression
-
-    return LogisticRegression(C=inverse_penalty, max_iter=300, tol=1e-3)
-
-
 def analyse(
     recording: xr.DataTree, latents: xr.Dataset | None, params: Params, *, seed: int
 ) -> xr.Dataset:
     """Tell each trial's class; see :func:`driftwave.readouts.discrete.classify_recording`."""
-    classifier = Estimator(_make, params.inverse_penalties)
+    classifier = Estimator(logistic_regression, params.inverse_penalties)
     return classify_recording(recording, latents, params, classifier, seed=seed)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
 import xarray as xr
 from pydantic import Field
 
-from driftwave.compute import generator
+from driftwave.errors import InputError
+from driftwave.readouts.classifiers import Estimator, logistic_regression
 from driftwave.readouts.course import begin
-from driftwave.readouts.features import trial_means
-from driftwave.readouts.jobs import Scheme, chosen_lags, plan_and_labels
+from driftwave.readouts.discrete import DiscreteParams, classify_recording
+from driftwave.readouts.jobs import chosen_lags
 from driftwave.readouts.linear import LinearParams, null_name, regress
-from driftwave.readouts.stimulus import classify
 
 PAPER = "Hoerl & Kennard 1970 (10.1080/00401706.1970.10488634); Glaser et al. 2020 eNeuro 7:4"
 DECODES = "both"
@@ -64,7 +63,10 @@ def analyse(
         and ``null_r2_test (features_from, target, shuffle)``, ``p_value``, ``p_value_test``,
         ``prediction`` and ``target_value`` of the test split; ``ceiling_r2`` of counts;
         ``angular_error_*`` (features_from, angle) in degrees where something is circular;
-        ``accuracy_*`` (features_from, stimulus) where a stimulus is discrete.
+        ``accuracy_*`` and ``balanced_accuracy_*`` (features_from, stimulus), their nulls, ceiling
+        and ``confusion`` where a stimulus is discrete: logistic regression, in the course of
+        :func:`driftwave.readouts.discrete.classify_recording`, its null against the same held-out
+        predictions. If the classes alone cannot be decoded, ``attrs["note"]`` says why.
 
     Raises
     ------
@@ -80,26 +82,59 @@ def analyse(
             halved = latents is None
             found = regress(job, views, [(lags, 0)], params, halved=halved, seed=seed)
             course.results.add_regression(name, job, found)
-    contiguous = bool(recording["spikes"].attrs.get("contiguous", False))
-    scheme = Scheme(params.folds, params.gap, params.classifier_shuffles, params.validate_on, seed)
-    for stimulus, label in course.classes.items():
-        plan, labels = plan_and_labels(recording, label >= 0, scheme, what=stimulus)
-        shifts = labels if contiguous and isinstance(labels, np.ndarray) else None
-        for name, features in course.sources.items():
-            told = classify(
-                trial_means(name, features[0])[:, 0],
-                label,
-                plan,
-                shuffles=params.classifier_shuffles,
-                labels=shifts,
-                inverse_penalty=params.inverse_penalty,
-                rng=generator(seed, "classes of stimuli"),
-            )
-            course.results.add_classification(name, stimulus, told)
-    return course.results.dataset(
+    result = course.results.dataset(
         lags=lags,
         validate_on=params.validate_on,
         params=params.model_dump_json(),
         seed=seed,
         null=null_name(recording, params),
     )
+    if not course.classes:
+        return result
+    try:
+        told = _tell_classes(recording, latents, params, course.classes, seed=seed)
+    except InputError as error:
+        if not course.jobs:
+            raise
+        note = f"classes of {', '.join(course.classes)} not decoded: {error}"
+        return result.assign_attrs(note="; ".join(filter(None, (result.attrs["note"], note))))
+    return _with_classes(result, told)
+
+
+def _tell_classes(
+    recording: xr.DataTree,
+    latents: xr.Dataset | None,
+    params: Params,
+    columns: list[str],
+    *,
+    seed: int,
+) -> xr.Dataset:
+    """Discrete stimuli by logistic regression, in the course of the discrete decoders."""
+    shared = DiscreteParams(
+        folds=params.folds,
+        gap=params.gap,
+        shuffles=params.classifier_shuffles,
+        null="predictions",
+        columns=tuple(columns),
+        features=params.features,
+        halves=params.halves if latents is None else 0,
+        smoothing=params.widths[0],
+        units=params.units,
+        rate_transform=params.rate_transform,
+        validate_on=params.validate_on,
+    )
+    classifier = Estimator(logistic_regression, (params.inverse_penalty,))
+    return classify_recording(recording, latents, shared, classifier, seed=seed)
+
+
+def _with_classes(found: xr.Dataset, told: xr.Dataset) -> xr.Dataset:
+    """Both results in one; of the classes those scores that stand for a whole column."""
+    scores = told.drop_dims(["angle", "trial"], errors="ignore")
+    note = "; ".join(filter(None, (found.attrs["note"], told.attrs["note"])))
+    attrs = {
+        **found.attrs,
+        "note": note,
+        "class_null": told.attrs["null"],
+        "class_shuffles_used": told.attrs["shuffles_used"],
+    }
+    return xr.merge([found, scores], join="exact", compat="equals").assign_attrs(attrs)

@@ -11,7 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from driftwave.compute import generator
 from driftwave.readouts.blocks import exchange_groups, label_shuffles, trial_blocks
 from driftwave.readouts.classes import usable_classes
-from driftwave.readouts.classifiers import Classifier, Estimator, ShrinkageLDA
+from driftwave.readouts.classifiers import (
+    Classifier,
+    Estimator,
+    ShrinkageLDA,
+    linear_svm,
+    logistic_regression,
+)
 from driftwave.readouts.clusters import Onset, Tested, onset, weigh_clusters
 from driftwave.readouts.discrete_results import SAME_PREDICTIONS
 from driftwave.readouts.features import features_of
@@ -171,6 +177,7 @@ def analyse(
                 else "labels permuted within blocks" + " and folds" * classifier.closed
             )
             + (", refitted" if classifier.closed else f", {SAME_PREDICTIONS}"),
+            "shuffles_used": len(given) - 1,
             "params": params.model_dump_json(),
             "seed": seed,
         },
@@ -196,21 +203,8 @@ def _sources(
 def _classifier(params: Params) -> Classifier:
     if params.classifier == "lda":
         return ShrinkageLDA()
-    return Estimator(
-        _logistic if params.classifier == "logistic" else _svm, (params.inverse_penalty,)
-    )
-
-
-def _logistic(inverse_penalty: float) -> Any:
-    from sklearn.linear_model import LogisticRegression
-
-    return LogisticRegression(C=inverse_penalty, max_iter=300, tol=1e-3)
-
-
-def _svm(inverse_penalty: float) -> Any:
-    from sklearn.svm import LinearSVC
-
-    return LinearSVC(C=inverse_penalty, dual="auto", random_state=0)
+    make = logistic_regression if params.classifier == "logistic" else linear_svm
+    return Estimator(make, (params.inverse_penalty,))
 
 
 def _part(

@@ -113,7 +113,7 @@ def _key(
         nearest = np.round(turn).astype(int) % len(directions)
         of = _of_conditions(recording, part, drawn, "of_direction")
         return Key(
-            f"{encoding.attrs['direction_column']} (units: preferred)",
+            _meaning(str(encoding.attrs["direction_column"]), of),
             [f"{direction:g}" for direction in directions],
             colours,
             None if of is None else [colours[k] for k in of],
@@ -126,12 +126,16 @@ def _key(
     preferred = [place.get(str(name), -1) for name in encoding["preferred_stimulus"].values]
     of = _of_conditions(recording, part, drawn, "of_stimulus")
     return Key(
-        "stimulus (units: preferred)",
+        _meaning("stimulus", of),
         [name.split("=")[-1] for name in stimuli[:shown]],
         colours[:shown],
         None if of is None else [colours[k] for k in of],
         [colours[k] if k >= 0 else grey for k in preferred],
     )
+
+
+def _meaning(name: str, of: list[int] | None) -> str:
+    return f"preferred {name} of units" if of is None else f"{name} (units: preferred)"
 
 
 def _rgb(colour: str) -> Colour:

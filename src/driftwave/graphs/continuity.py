@@ -15,7 +15,7 @@ from driftwave.nulls.multiplicity import p_value
 
 LEAST_POINTS = 40
 ALPHA = 0.05
-LEAST_SPREAD = 1e-4
+LARGEST = 100.0
 
 
 def continuity(
@@ -46,9 +46,10 @@ def continuity(
     -------
     Dataset
         For each of ``silhouette``, ``hdbscan_noise``, ``between_weight`` and ``mst_tail``: its
-        value; ``<name>_surrogate`` (surrogate); ``<name>_z``, standardised by the surrogates and
-        signed so that positive speaks for clusters; one-sided ``<name>_p``. ``combined_z``, the
-        mean of the four z over its standard deviation among surrogates, and ``combined_p``.
+        value; ``<name>_surrogate`` (surrogate); ``<name>_z``, standardised by the surrogates,
+        signed so that positive speaks for clusters, cut at 100; one-sided ``<name>_p``.
+        ``combined_z``, the mean of the four z over its standard deviation among surrogates, and
+        ``combined_p``.
         ``cluster_count`` and ``modularity`` likewise: they are no evidence (attribute
         ``evidence`` is 0) and enter nothing. ``surrogate_share``: neighbourhood of the
         surrogates, share of the points judged (attribute ``points``). Attribute ``verdict``:
@@ -132,6 +133,7 @@ def compared(observed: dict[str, float], null: list[dict[str, float]]) -> xr.Dat
 
 
 def _standardised(value: float, null: np.ndarray) -> tuple[float, np.ndarray]:
-    """z of the value and of the null; a null without spread must not give infinity."""
-    spread = max(float(null.std(ddof=1)), LEAST_SPREAD)
-    return float((value - null.mean()) / spread), (null - null.mean()) / spread
+    """z of the value and of the null, cut at ``LARGEST``: a null without spread has no scale."""
+    spread = max(float(null.std(ddof=1)), 1e-12)
+    z = np.clip(float(value - null.mean()) / spread, -LARGEST, LARGEST)
+    return float(z), np.clip((null - null.mean()) / spread, -LARGEST, LARGEST)

@@ -10,8 +10,11 @@ from driftwave.graphs.knn import nearest
 from driftwave.graphs.statistics import spanning_tree
 
 DENSITY_NEIGHBOURS = 20
+FEWEST_DENSITY_NEIGHBOURS = 8
 FIRST_SHARE = 0.18
-DEEPEST = 1.6
+WIDER = 1.5
+DEEPEST = 1.4
+FILLED = 0.6
 DRAWS = 4
 BLOCK = 10**7
 
@@ -19,17 +22,36 @@ BLOCK = 10**7
 def surrogate_neighbours(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Neighbourhoods (point, neighbour) just wide enough to fill the gaps.
 
-    18 % of the points, doubled until surrogates have no second mode more than ``DEEPEST``
-    nats deep (mean of ``DRAWS`` draws); all other points at the most.
+    18 % of the points. Where surrogates then have a second mode deeper than chance makes of an even
+    ring of as many points (``deepest_by_chance``; mean of ``DRAWS`` draws), the neighbourhood is
+    about a cluster or smaller, and grows by halves until their second mode is no deeper than
+    ``FILLED`` of that; all other points at the most.
     """
     count = max(3, round(FIRST_SHARE * len(points)))
+    bound = deepest_by_chance(len(points))
     while True:
         count = min(count, len(points) - 1)
         index = nearest(points, count)[1]
         depth = np.mean([prominence(smoothed(points, index, rng)) for _ in range(DRAWS)])
-        if depth <= DEEPEST or count == len(points) - 1:
+        if depth <= bound or count == len(points) - 1:
             return index
-        count *= 2
+        # A gap that has begun to close is still a gap: shallow valleys would pass for chance.
+        bound = FILLED * deepest_by_chance(len(points))
+        count = round(WIDER * count)
+
+
+def density_neighbours(points: int) -> int:
+    """Neighbour whose distance gives the density: fewer than the points of a small cluster."""
+    return int(np.clip(points // 15, FEWEST_DENSITY_NEIGHBOURS, DENSITY_NEIGHBOURS))
+
+
+def deepest_by_chance(points: int) -> float:
+    """Nats of density by which the second mode of an even continuum may stand out by chance.
+
+    The logarithm of a density by k neighbours has standard deviation k^(-1/2). One dimension is the
+    worst case, as no path leads round a sparse place.
+    """
+    return DEEPEST * float(np.sqrt(DENSITY_NEIGHBOURS / density_neighbours(points)))
 
 
 def smoothed(points: np.ndarray, index: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -78,7 +100,7 @@ def _with_covariance(points: np.ndarray, model: np.ndarray) -> np.ndarray:
 def prominence(points: np.ndarray) -> float:
     """Depth, in nats of density, of the deepest valley that parts a second mode from a higher one.
 
-    Density by the distance to the 20th neighbour, at points and at the middle of the edges of the
+    Density by the distance to the 8th (few points) to 20th neighbour, at points and at the middle of the edges of the
     union of 10-nearest-neighbour graph and minimum spanning tree; modes and the saddles joining
     them by union-find from the highest density down (0-dimensional persistence).
 
@@ -88,7 +110,7 @@ def prominence(points: np.ndarray) -> float:
     """
     tiny = np.finfo(float).tiny
     tree = cKDTree(points)
-    wanted = min(DENSITY_NEIGHBOURS, (len(points) - 1) // 2)
+    wanted = min(density_neighbours(len(points)), (len(points) - 1) // 2)
     distance, index = tree.query(points, wanted + 1)
     # The dimension by which distance becomes density is that at the scale it is measured.
     growth = np.log(

@@ -313,3 +313,17 @@ class Estimator:
             # Stopping early is regularisation; the held-out score says what came of it.
             warnings.simplefilter("ignore", ConvergenceWarning)
             return self.make(value).fit(train, labels).predict(held)
+
+
+def logistic_regression(inverse_penalty: float) -> Any:
+    """Multinomial logistic regression, unfitted; ``inverse_penalty`` is scikit-learn's C."""
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=inverse_penalty, max_iter=300, tol=1e-3)
+
+
+def linear_svm(inverse_penalty: float) -> Any:
+    """Linear support vector machine, one class against the rest, unfitted."""
+    from sklearn.svm import LinearSVC
+
+    return LinearSVC(C=inverse_penalty, dual="auto", random_state=0)

@@ -31,14 +31,14 @@ class Course:
     sources : dict of list of ndarray (trial, time, dim)
         Features by name; several of one name differ in their smoothing.
     jobs : list of Job
-    classes : dict of ndarray of int (trial,)
-        Class of each trial by stimulus column, where ``discrete`` ones are decoded as well.
+    classes : list of str
+        Discrete stimulus columns, where these are decoded as well.
     results : Results
     """
 
     sources: dict[str, list[np.ndarray]]
     jobs: list[Job]
-    classes: dict[str, np.ndarray]
+    classes: list[str]
     results: Results
 
     def views(self, name: str, job: Job) -> list[np.ndarray]:
@@ -78,7 +78,7 @@ def begin(
     """
     sources = _sources(recording, latents, params)
     targets = behaviour_targets(recording) + stimulus_targets(recording)
-    classes = stimulus_classes(recording) if discrete else {}
+    classes = list(stimulus_classes(recording)) if discrete else []
     used = trial_mask(recording, "train", "valid", "test")
     varying = [i for i, target in enumerate(targets) if varies(target, used)]
     if not varying and not classes:
@@ -94,7 +94,7 @@ def begin(
             )
     scheme = Scheme(params.folds, params.gap, params.shuffles, params.validate_on, seed)
     jobs = list(regression_jobs(recording, targets, varying, span, scheme))
-    results = Results(recording, list(sources), targets, list(classes), params.folds)
+    results = Results(recording, list(sources), targets, params.folds)
     return Course(sources, jobs, classes, results)
 
 

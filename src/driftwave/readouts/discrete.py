@@ -58,7 +58,9 @@ class DiscreteParams(BaseModel):
         description="Sets of features decoded, such as counts, smoothed_counts, rates, latents or "
         "an activation's name; default all there are.",
     )
-    halves: int = Field(5, ge=1, description="Random divisions of the units of the split half.")
+    halves: int = Field(
+        5, ge=0, description="Random divisions of the units of the split half; 0 leaves it out."
+    )
     smoothing: float = Field(
         0.05, ge=0, description="Standard deviation (s) of the Gaussian of the smoothed counts."
     )

@@ -22,7 +22,7 @@ from driftwave.readouts.classification import (
 )
 from driftwave.readouts.folds import Plan
 from driftwave.readouts.heldout import widened
-from driftwave.readouts.results import Cells, mean_folds, score_variables
+from driftwave.readouts.results import Cells, mean_folds, score_variables, shuffles_used
 
 SAME_PREDICTIONS = "against the same predictions; of folds widened by sqrt 2"
 
@@ -171,6 +171,7 @@ def discrete_dataset(
         "session": recording.attrs["session"],
         "folds": "contiguous blocks" if contiguous else "whole trials, stratified by condition",
         "null": f"{moved}, " + ("refitted" if refitted else SAME_PREDICTIONS),
+        "shuffles_used": shuffles_used(variables),
         "validated_on": "train and valid" if validate_on == "fitting" else "all splits",
         "bin_width": float(recording["spikes"].attrs["bin_width"]),
         "note": "; ".join(column.note for column in columns.values() if column.note),

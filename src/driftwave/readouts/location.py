@@ -222,9 +222,13 @@ def _scores(
     mine = np.flatnonzero(np.isfinite(task.values[held].ravel()))
     decoded = at.ravel()[mine]
     labels = task.values.ravel()[rows.reshape(len(rows), -1)[:, mine]]
-    error = np.nanmedian(task.track.distance(decoded, labels), axis=1)
+    error = np.full(len(rows), np.nan)
+    some = np.isfinite(labels).any(axis=1)
+    error[some] = np.nanmedian(task.track.distance(decoded, labels[some]), axis=1)
     if task.track.circular:
         return np.degrees(error), np.full(len(rows), np.nan)
     off = np.nansum((decoded - labels) ** 2, axis=1)
-    total = np.nansum((labels - np.nanmean(labels, axis=1, keepdims=True)) ** 2, axis=1)
+    total = np.zeros(len(rows))
+    mean = np.nanmean(labels[some], axis=1, keepdims=True)
+    total[some] = np.nansum((labels[some] - mean) ** 2, axis=1)
     return error, np.where(total > 0, 1 - off / np.where(total > 0, total, 1), np.nan)

@@ -7,16 +7,21 @@ from dataclasses import dataclass
 import numpy as np
 
 
-def shift_margin(trials: int, gap: int) -> int:
-    """Smallest circular shift (windows) that parts labels from the activity they belong to."""
-    return max(gap + 1, trials // 10)
+def shift_margin(gap: int) -> int:
+    """Smallest circular shift (windows) that parts labels from the activity they belong to.
+
+    Not more than it takes: shifts near the true pairing share its luck. The more of them are left
+    out, the oftener a pairing that is good by chance, and its neighbours with it, has no equal
+    among those that are left.
+    """
+    return gap + 1
 
 
 def possible_shuffles(trials: int, *, contiguous: bool, gap: int) -> float:
     """How many different shuffles there are: few shifts, but as many permutations as wanted."""
     if not contiguous:
         return np.inf if trials > 1 else 0
-    return max(0, trials - 2 * shift_margin(trials, gap) + 1)
+    return max(0, trials - 2 * shift_margin(gap) + 1)
 
 
 def shuffled_trials(
@@ -46,7 +51,7 @@ def shuffled_trials(
     rows = np.tile(np.arange(len(usable)), (count + 1, 1))
     trials = np.flatnonzero(usable)
     if contiguous:
-        margin = shift_margin(len(trials), gap)
+        margin = shift_margin(gap)
         shifts = np.arange(margin, len(trials) - margin + 1)
         for row, shift in enumerate(rng.permutation(shifts)[:count], start=1):
             rows[row, trials] = np.roll(trials, shift)
@@ -99,7 +104,7 @@ def label_rows(labels: Labels, trials: np.ndarray, bins: int, chosen: slice) -> 
 
 def possible_shifts(trials: int, bins: int, gap: int) -> int:
     """How many circular shifts by bins keep the margin of :func:`shift_margin`."""
-    return max(0, (trials - 2 * shift_margin(trials, gap)) * bins + 1)
+    return max(0, (trials - 2 * shift_margin(gap)) * bins + 1)
 
 
 def shifted_bins(
@@ -107,8 +112,8 @@ def shifted_bins(
 ) -> BinShifts:
     """The true labels, then ``count`` different circular shifts by bins.
 
-    No shift is smaller than a tenth of the windows, nor than the gap and one window: labels that
-    are late by less than the behaviour's autocorrelation still belong to the activity.
+    No shift is smaller than the gap and one window: labels that are late by less than the
+    behaviour's autocorrelation still belong to the activity.
 
     Parameters
     ----------
@@ -122,7 +127,7 @@ def shifted_bins(
     rng : Generator
     """
     windows = int(usable.sum())
-    least = shift_margin(windows, gap) * bins
+    least = shift_margin(gap) * bins
     number = min(count, possible_shifts(windows, bins, gap))
     shifts = least + rng.permutation(possible_shifts(windows, bins, gap))[:number]
     return BinShifts(usable, np.concatenate([[0], shifts]))

@@ -11,7 +11,6 @@ from driftwave.readouts.crossval import Decoded
 from driftwave.readouts.features import seen_bins
 from driftwave.readouts.jobs import Job
 from driftwave.readouts.null import p_value
-from driftwave.readouts.stimulus import Classified
 from driftwave.readouts.targets import Target, angle_pairs
 from driftwave.recording import trial_mask
 
@@ -92,6 +91,11 @@ def score_variables(
     }
 
 
+def shuffles_used(variables: dict[str, Any]) -> int:
+    """Size of the null of some scores; a short recording allows fewer shifts than asked for."""
+    return min(value[1].shape[-1] for name, value in variables.items() if name.startswith("null_"))
+
+
 class Results:
     """Collects the scores of all sources and targets; what was not decoded stays NaN."""
 
@@ -100,16 +104,14 @@ class Results:
         recording: xr.DataTree,
         sources: list[str],
         targets: list[Target],
-        stimuli: list[str],
         folds: int,
     ) -> None:
         self.recording, self.folds = recording, folds
-        self.sources, self.targets, self.stimuli = sources, targets, stimuli
+        self.sources, self.targets = sources, targets
         self.angles = list(angle_pairs(targets))
         self.test = np.flatnonzero(trial_mask(recording, "test"))
         self.r2: Cells = {}
         self.angular_error: Cells = {}
-        self.accuracy: Cells = {}
         shape = len(sources), len(targets)
         self.penalty = np.full(shape, np.nan)
         self.ceilings = {name: np.full(shape, np.nan) for name in CEILINGS}
@@ -144,11 +146,6 @@ class Results:
                 decoded.angular_error_fold[..., k],
                 decoded.angular_error_test[..., k],
             )
-
-    def add_classification(self, source: str, stimulus: str, classified: Classified) -> None:
-        """Keep the accuracy of one stimulus column."""
-        at = self.sources.index(source), self.stimuli.index(stimulus)
-        self.accuracy[at] = classified.accuracy_fold, classified.accuracy_test
 
     def dataset(
         self,
@@ -190,15 +187,13 @@ class Results:
                 smaller=True,
             )
             coords["angle"] = self.angles
-        if self.stimuli:
-            variables |= self._classification()
-            coords["stimulus"] = self.stimuli
         contiguous = bool(self.recording["spikes"].attrs.get("contiguous", False))
         left = [t.name for i, t in enumerate(self.targets) if (0, i) not in self.r2]
         attrs = {
             "session": self.recording.attrs["session"],
             "folds": "contiguous blocks" if contiguous else "whole trials, stratified by condition",
             "null": null or (REFITTED[0] if contiguous else REFITTED[1]),
+            "shuffles_used": shuffles_used(variables) if variables else 0,
             "noise_ceiling": f"two random halves of the units, {ceiling}",
             "validated_on": "train and valid" if validate_on == "fitting" else "all splits",
             "lags": lags,
@@ -264,14 +259,3 @@ class Results:
             dims = ("features_from", "target", "test_trial", "time")
             found["prediction_sd"] = (dims, self.spread, note)
         return found
-
-    def _classification(self) -> dict[str, Any]:
-        shape = len(self.sources), len(self.stimuli)
-        dims = ("features_from", "stimulus", "class_shuffle")
-        attrs = {"units": "1", "long_name": "share of trials told right"}
-        found = score_variables(
-            "accuracy", self.accuracy, shape, self.folds, dims=dims, attrs=attrs
-        )
-        chance = found["null_accuracy"][1].mean(axis=-1)
-        note = {"units": "1", "long_name": "mean accuracy with shuffled labels"}
-        return found | {"chance": (dims[:2], chance, note)}
