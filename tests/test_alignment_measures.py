@@ -31,7 +31,8 @@ def turned(case: tuple[np.ndarray, np.ndarray], by: np.ndarray) -> tuple[np.ndar
 
 
 def stochastic(x: tuple, y: tuple, restarts: int = 12) -> float:
-    return shape.stochastic_distance(*x, *y, restarts=restarts, rng=np.random.default_rng(0))
+    order, rng = np.arange(len(x[0]))[None], np.random.default_rng(0)
+    return float(shape.stochastic_distances(*x, *y, order, restarts=restarts, rng=rng)[0])
 
 
 @pytest.mark.parametrize("distance", [shape.angular_distance, shape.size_distance])

@@ -118,6 +118,22 @@ def test_every_side_stands_beside_its_null() -> None:
     assert figure.get_size_inches()[0] <= WIDEST
 
 
+@pytest.mark.parametrize("name", ["orientation", "direction"])
+def test_units_that_are_no_more_selective_than_shuffles_are_crosses(name: str) -> None:
+    encoding = results()["encoding"].copy(deep=True)
+    index = {"orientation": "osi", "direction": "dsi"}
+    for other, key in index.items():
+        encoding[f"{key}_q"][:] = 0.9
+        encoding[f"{key}_q"][: 6 if other == name else 3] = 0.01
+    figure = both_sides.draw(recording(), results() | {"encoding": encoding})
+    panel = titled(figure, "6 selective")
+    (points,) = [c for c in panel.collections if isinstance(c, PathCollection)]
+    np.testing.assert_allclose(points.get_array(), encoding[index[name]][:6])
+    (crosses,) = [line for line in panel.lines if line.get_marker() == "x"]
+    assert np.isfinite(crosses.get_xdata()).sum() == encoding.sizes["unit"] - 6
+    assert f"{name} selectivity" in drawn(figure)
+
+
 def test_without_a_curve_all_units_stand_beside_their_shuffles() -> None:
     given = {key: value for key, value in results().items() if key != "learning_curve"}
     figure = both_sides.draw(recording(), given)

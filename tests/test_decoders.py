@@ -36,7 +36,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "kernel": {"past": 0, "landmarks": 150, "widths_tried": (1.0, 2.0), "noises": (0.1, 1.0)},
     "gru": {"epochs": 25, "hidden": 12},
 }
-DECODERS = list(QUICK)
+DECODERS = [pytest.param(name, marks=pytest.mark.slow) if name == "gru" else name for name in QUICK]
 
 
 def run(
@@ -87,6 +87,7 @@ def test_seed_decides_everything(name: str) -> None:
     xr.testing.assert_identical(again, decoded(name))
 
 
+@pytest.mark.slow
 def test_a_network_does_not_hear_what_others_draw() -> None:
     import torch
 
@@ -254,6 +255,7 @@ def false_positives(p: list[float], level: float = 0.05) -> tuple[float, float]:
     return float(np.mean(np.array(p) <= level)), binom.ppf(0.995, len(p), level) / len(p)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("contiguous", [False, True])
 def test_held_out_null_keeps_its_level_for_slow_noise(contiguous: bool) -> None:
     """Nearest neighbours, which cannot be refitted a thousand times, on unrelated slow series."""
@@ -292,6 +294,7 @@ def separate(rng: np.random.Generator, trials: int, bins: int, columns: int) -> 
     return walk + rng.normal(0, 3, (trials, 1, columns))
 
 
+@pytest.mark.slow
 def test_random_bins_inflate_where_grouped_folds_stay_at_chance() -> None:
     """Activity and behaviour are independent and smooth: only a leak can decode one from other."""
     leaky, honest, p = {"knn": [], "ridge": []}, [], []

@@ -79,6 +79,7 @@ def test_a_ring_of_conditions_is_kept_and_told() -> None:
     np.testing.assert_allclose(turned, np.pi / 6, atol=0.15)
 
 
+@pytest.mark.slow
 def test_no_condition_is_told_where_there_is_none() -> None:
     p = []
     for seed in range(8):
@@ -195,6 +196,7 @@ def test_more_components_than_dims_are_zero() -> None:
     assert (found["coordinate"].sel(component=[3, 4]) == 0).all()
 
 
+@pytest.mark.slow
 def test_pieces_are_named_in_result_and_figure(tmp_path: Path) -> None:
     tree, latents = ring(0.2)
     side = tree["trials/condition"].values < 5
@@ -215,6 +217,7 @@ def test_pieces_are_named_in_result_and_figure(tmp_path: Path) -> None:
     assert (tmp_path / "embedding.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_figure_of_bins_has_behaviour_and_refuses_others(tmp_path: Path) -> None:
     found = embedding.analyse(*heading(), fast(surrogates=1, most_points=150), seed=0)
     figure = embedding_figure.draw(None, {"geometry": found})

@@ -111,6 +111,17 @@ def test_the_linear_programme_gives_nearly_the_same_graph():
     assert greedy.multiply(linear).nnz > 0.9 * max(greedy.nnz, linear.nnz)
 
 
+def test_the_linear_programme_gives_the_graph_of_the_reference():
+    """Values of github.com/dyballa/IAN (obj="l1", CLARABEL) on these points."""
+    points, _ = bent_plane(220, np.random.default_rng(1))
+    found = ian_graph(points, scales="linear")
+    assert (found.adjacency.nnz, found.pruned, found.iterations) == (1044, 69, 28)
+    assert found.scale.sum() == pytest.approx(48.87447905, rel=1e-7)
+    np.testing.assert_allclose(found.scale[:3], [0.14005818, 0.34671454, 0.33837438], rtol=1e-6)
+    assert found.affinity.sum() == pytest.approx(569.6209175, rel=1e-7)
+    assert found.affinity.power(2).sum() == pytest.approx(255.8615229, rel=1e-7)
+
+
 def test_the_kernel_is_symmetric_without_loops_and_scales_with_the_points():
     points = np.random.default_rng(0).standard_normal((150, 3))
     found, small = ian_graph(points), ian_graph(1e-3 * points)

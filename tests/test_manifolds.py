@@ -302,7 +302,10 @@ def figures_of(kind: str) -> xr.DataTree:
     return tree
 
 
-@pytest.mark.parametrize("kind", ["conditions", "sectors", "nothing"])
+@pytest.mark.parametrize(
+    "kind",
+    ["conditions", *(pytest.param(k, marks=pytest.mark.slow) for k in ("sectors", "nothing"))],
+)
 def test_manifold_figure_shows_every_source(kind: str, tmp_path: Path) -> None:
     tree = figures_of(kind)
     latents = as_latents(tree, tree["truth/state"].values, tree["truth/rate"].values)
@@ -315,7 +318,7 @@ def test_manifold_figure_shows_every_source(kind: str, tmp_path: Path) -> None:
         manifold_figure.draw(None, {})
 
 
-@pytest.mark.parametrize("kind", ["conditions", "sectors"])
+@pytest.mark.parametrize("kind", [pytest.param("conditions", marks=pytest.mark.slow), "sectors"])
 def test_decoding_figure_shows_every_source(kind: str, tmp_path: Path) -> None:
     tree = figures_of(kind)
     latents = as_latents(tree, tree["truth/state"].values)

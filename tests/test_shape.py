@@ -192,7 +192,7 @@ def test_result_survives_its_store_and_has_units(found: xr.Dataset, tmp_path: Pa
     assert all(found[name].attrs["units"] for name in found.data_vars)
 
 
-@pytest.mark.parametrize("conditions", [True, False])
+@pytest.mark.parametrize("conditions", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_figure_shows_what_there_is(conditions: bool, tmp_path: Path) -> None:
     tree, latents = planted()
     if not conditions:

@@ -200,6 +200,7 @@ def test_match_chooses_rotation_and_direction_on_other_bins() -> None:
     assert match_angle(turned, true, scored, shuffles=20, rng=rng).error > 80
 
 
+@pytest.mark.slow
 def test_angles_that_drift_by_themselves_do_not_match() -> None:
     p = []
     for seed in range(40):

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from driftwave.compute import generator
+
 COMPONENTS = 2
+# Of the root mean square distance: SMACOF never leaves a start on a line.
+JITTER = 1e-3
 
 
 def embed(distance: np.ndarray, seed: int) -> tuple[np.ndarray, float]:
@@ -38,12 +42,27 @@ def embed(distance: np.ndarray, seed: int) -> tuple[np.ndarray, float]:
         half = wanted[0, 1] / 2
         coordinates[kept] = [[-half, 0.0], [half, 0.0]]
         return coordinates, 0.0
-    model = MDS(COMPONENTS, metric="precomputed", init="classical_mds", n_init=1, random_state=seed)
-    places = model.fit_transform(wanted)
-    places = _principal(places)
+    start = _classical(wanted) + JITTER * np.sqrt((wanted**2).mean()) * generator(
+        seed, "multidimensional scaling"
+    ).standard_normal((len(kept), COMPONENTS))
+    model = MDS(COMPONENTS, metric="precomputed", n_init=1, init="random", random_state=seed)
+    places = _principal(model.fit_transform(wanted, init=start))
     coordinates[kept] = places
     found = np.linalg.norm(places[:, None] - places[None], axis=-1)
     return coordinates, float(np.sqrt(((found - wanted) ** 2).sum() / (wanted**2).sum()))
+
+
+def _classical(distance: np.ndarray) -> np.ndarray:
+    """Classical scaling (session, 2), an axis without variance where there is no second one.
+
+    Distances that are not Euclidean have negative eigenvalues, of which scikit-learn takes roots.
+    """
+    squared = distance**2
+    mean = squared.mean(axis=0)
+    values, vectors = np.linalg.eigh(-0.5 * (squared - mean - mean[:, None] + mean.mean()))
+    return vectors[:, : -COMPONENTS - 1 : -1] * np.sqrt(
+        np.maximum(values[: -COMPONENTS - 1 : -1], 0)
+    )
 
 
 def _principal(places: np.ndarray) -> np.ndarray:

@@ -100,33 +100,6 @@ def gaussian_wasserstein(
     return np.sqrt(np.maximum(((mean_x - mean_y) ** 2).sum(axis=-1) + spread, 0))
 
 
-def stochastic_distance(
-    mean_x: np.ndarray,
-    cov_x: np.ndarray,
-    mean_y: np.ndarray,
-    cov_y: np.ndarray,
-    *,
-    restarts: int,
-    rng: np.random.Generator,
-    tolerance: float = 1e-6,
-    iterations: int = 500,
-) -> float:
-    """Stochastic shape distance of conditions in one order; see :func:`stochastic_distances`."""
-    order = np.arange(len(mean_x))[None]
-    found = stochastic_distances(
-        mean_x,
-        cov_x,
-        mean_y,
-        cov_y,
-        order,
-        restarts=restarts,
-        rng=rng,
-        tolerance=tolerance,
-        iterations=iterations,
-    )
-    return float(found[0])
-
-
 def stochastic_distances(
     mean_x: np.ndarray,
     cov_x: np.ndarray,

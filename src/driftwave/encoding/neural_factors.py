@@ -85,7 +85,7 @@ class Params(BaseModel):
     components: int = Field(3, ge=1, description="Diffusion coordinates.")
     shuffles: int = Field(200, ge=1, description="Shuffles behind the p of selectivity.")
     surrogates: int = Field(
-        100, ge=19, description="Continuous surrogates of the population, for the z scores."
+        100, ge=19, description="Continuous surrogates, and as many shuffles of the loadings."
     )
 
 
@@ -157,7 +157,7 @@ def analyse(
     found |= factor_variables(factors, features)
     found |= curve_variables(curve)
     result = xr.Dataset(found, coords=_coords(responses, curve))
-    placed = _manifold(features.feature, included, params, seed)
+    placed = _manifold(features.feature, features.coefficient, included, params, seed)
     result = result.merge(placed)
     result = result.merge(_tuning(recording, latents, design, params, responses, seed))
     kept = tested[["p", "q", "significant"]].rename(p="response_p", q="response_q")
@@ -274,7 +274,9 @@ def _coords(responses: xr.Dataset, curve: RankCurve | None) -> dict[str, Any]:
     return coords
 
 
-def _manifold(points: np.ndarray, included: np.ndarray, params: Params, seed: int) -> xr.Dataset:
+def _manifold(
+    points: np.ndarray, loadings: np.ndarray, included: np.ndarray, params: Params, seed: int
+) -> xr.Dataset:
     """Graph, diffusion map, local dimension and measures of continuity of the units placed."""
     from driftwave.graphs.continuity import continuity
     from driftwave.graphs.diffusion import diffusion_map
@@ -308,7 +310,9 @@ def _manifold(points: np.ndarray, included: np.ndarray, params: Params, seed: in
         for name in MEASURES:
             manifold = manifold.assign({name: ((), np.nan, one), f"{name}_z": ((), np.nan, one)})
         return manifold
-    measured = continuity(points, surrogates=params.surrogates, seed=seed, neighbours=neighbours)
+    measured = continuity(
+        points, surrogates=params.surrogates, seed=seed, neighbours=neighbours, loadings=loadings
+    )
     verdict = measured.attrs.get("verdict", "")
     measured.attrs = {}
     return manifold.merge(measured).assign_attrs(continuity_verdict=verdict)

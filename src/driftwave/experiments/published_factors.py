@@ -2,9 +2,10 @@
 
 From neuron factors of a permuted tensor decomposition (Dyballa et al. 2024) on: factors times
 weights, root, principal components, graph, diffusion map, and the continuity statistics against
-two nulls: continuous surrogates, and neurons with each factor shuffled (the marginals alone). The
-control asks whether such shuffled neurons themselves pass for clustered: many loadings are 0, so
-that independent factors already leave gaps.
+two nulls: continuous surrogates, and neurons with each factor shuffled (the marginals and each
+neuron's sum alone). The control asks whether such shuffled neurons themselves pass for clustered
+against continuous surrogates, as many loadings are 0 and independent factors already leave gaps,
+and whether they do by the verdict over both nulls (``control_verdict``).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from driftwave.graphs.gromov import gromov_wasserstein
 from driftwave.graphs.knn import knn_graph
 from driftwave.graphs.local_dimension import local_dimension
 from driftwave.graphs.statistics import EVIDENCE, NO_EVIDENCE, statistics_of
+from driftwave.graphs.surrogates import shuffled_loadings
 
 PLANTED = "planted"
 QUICK = {"factors": PLANTED, "surrogates": 19, "neurons": 60, "variants": ()}
@@ -94,8 +96,8 @@ def run(params: Params, *, seed: int) -> xr.Dataset:
         factors", and the control "shuffled factors", against its own continuous surrogates;
         ``diffusion`` (neuron, axis), ``component_of``, ``preferred_stimulus`` (index into
         attribute ``stimulus_names``) and ``local_dimension`` (neuron), coord ``population``
-        (neuron); ``principal_components``; Gromov-Wasserstein ``gw_distance`` (repeat) of the
-        embeddings and ``gw_floor`` (population, repeat). Attributes ``verdict_<population>``, by
+        (neuron); ``principal_components``; ``control_verdict`` (population);
+        Gromov-Wasserstein ``gw_distance`` (repeat) of the embeddings and ``gw_floor`` (population, repeat). Attributes ``verdict_<population>``, by
         the main combined p, and ``beyond_marginals_<population>``, by that against shuffled
         factors.
 
@@ -212,8 +214,9 @@ def _tests(points: np.ndarray, loading: np.ndarray, params: Params, seed: int) -
         dask.delayed(_shuffled)(loading, params, points.shape[1], seed, number)
         for number in range(params.checks)
     ]
-    control = _shuffled_features(loading, params, points.shape[1], generator(seed, CONTROL))
-    found[CONTROL] = continuity(control, surrogates=params.checks, seed=seed)
+    mixed = shuffled_loadings(loading, generator(seed, CONTROL))
+    control = features(mixed, params.variance, points.shape[1])
+    found[CONTROL] = continuity(control, surrogates=params.checks, seed=seed, loadings=mixed)
     found[SHUFFLED] = compared(statistics_of(points, seed=seed), list(dask.compute(*shuffled)))
     table = xr.Dataset(
         {
@@ -228,6 +231,7 @@ def _tests(points: np.ndarray, loading: np.ndarray, params: Params, seed: int) -
     )
     values = [float(found[MAIN][n]) if n != "combined" else np.nan for n in STATISTICS]
     table["value"] = ("statistic", values, {"units": "1"})
+    table["control_verdict"] = ((), found[CONTROL].attrs["verdict"])
     table["principal_components"] = ((), points.shape[1], {"units": "1"})
     table["surrogate_share"] = found[MAIN]["surrogate_share"]
     return table
@@ -237,14 +241,8 @@ def _shuffled(
     loading: np.ndarray, params: Params, components: int, seed: int, number: int
 ) -> dict[str, float]:
     rng = generator(seed, "published factors", "shuffled", str(number))
-    mixed = _shuffled_features(loading, params, components, rng)
-    return statistics_of(mixed, seed=int(rng.integers(2**31)))
-
-
-def _shuffled_features(
-    loading: np.ndarray, params: Params, components: int, rng: np.random.Generator
-) -> np.ndarray:
-    return features(rng.permuted(loading, axis=0), params.variance, components)
+    points = features(shuffled_loadings(loading, rng), params.variance, components)
+    return statistics_of(points, seed=int(rng.integers(2**31)))
 
 
 def _embedded(points: np.ndarray, response: np.ndarray) -> xr.Dataset:

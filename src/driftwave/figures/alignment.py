@@ -109,7 +109,7 @@ def _draw_scores(part: Figure, result: xr.Dataset) -> None:
         panel.set_ylabel(_SCORES.get(score, score))
     part.suptitle(
         "a line per pair of sessions; blue, and dots below: "
-        "closer than with conditions permuted (q <= 0.05)",
+        "closer than the null, most often conditions permuted (q <= 0.05)",
         fontsize=7.5,
     )
 

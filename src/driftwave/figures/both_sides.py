@@ -34,6 +34,7 @@ MOST_STIMULI = 6
 MOST_TARGETS = 4
 MOST_LABELS = 8
 LEVEL = 0.05
+_INDICES = {"osi": "orientation selectivity", "dsi": "direction selectivity"}
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def draw(recording: xr.DataTree | None, results: dict[str, xr.Dataset]) -> Figur
     key = _key(recording, part, drawn, encoding)
     with plt.rc_context(STYLE):
         figure = plt.figure(figsize=(7.5, 5.2))
-        above, below = figure.subfigures(2, 1)
+        above, below = np.asarray(figure.subfigures(2, 1))
         first = above.subplots(1, 3, width_ratios=[1.15, 0.75, 1.1])
         _draw_conditions(first[0], manifold, part, key)
         draw_participation(first[1], part)
@@ -218,7 +219,8 @@ def _draw_scores(axes: Axes, decoding: xr.Dataset) -> None:
         null = one[f"null_{name}"].values
         null = null[np.isfinite(null)]
         if len(null) and np.ptp(null) > 0:
-            for body in axes.violinplot(null, [x], widths=0.7, showextrema=False)["bodies"]:
+            bodies = axes.violinplot(null, [x], widths=0.7, showextrema=False)["bodies"]
+            for body in np.atleast_1d(bodies):  # type: ignore[call-overload]
                 body.set(facecolor=NULL, edgecolor="none", alpha=0.6)
         axes.plot(x, float(one[f"{name}_cv"]), "o", color=COLOURS[0], ms=4.5)
         above = axes.get_xaxis_transform()
@@ -239,21 +241,22 @@ def _draw_units(axes: Axes, encoding: xr.Dataset, key: Key) -> None:
 
 
 def _draw_selectivity(figure: Figure, axes: Axes, encoding: xr.Dataset) -> None:
-    """Units by orientation selectivity; crosses where shuffled trials give as much."""
+    """Units by selectivity, that which more of them have; crosses where shuffles give as much."""
     first, second = unit_plane(axes, encoding)
-    values = encoding["osi"].values.astype(float)
+    placed = np.isfinite(first)
+    sure = {name: placed & (encoding[f"{name}_q"].values <= LEVEL) for name in _INDICES}
+    name = max(sure, key=lambda index: sure[index].sum())  # orientation, if as many have either
+    values, chosen = encoding[name].values.astype(float), sure[name]
     if not np.isfinite(values).any():
         axes.plot(first, second, "o", ms=3, mew=0, color=NULL)
         axes.set_title("no directions")
         return
-    sure = encoding["osi_q"].values <= LEVEL if "osi_q" in encoding else np.ones(len(first), bool)
-    placed = np.isfinite(first)
-    axes.plot(first[~sure], second[~sure], "x", ms=3, mew=0.7, color=NULL)
+    axes.plot(first[~chosen], second[~chosen], "x", ms=3, mew=0.7, color=NULL)
     drawn = axes.scatter(
-        first[sure], second[sure], c=values[sure], cmap=SEQUENTIAL, s=10, lw=0, vmin=0, vmax=1
+        first[chosen], second[chosen], c=values[chosen], cmap=SEQUENTIAL, s=10, lw=0, vmin=0, vmax=1
     )
-    figure.colorbar(drawn, ax=axes, label="orientation selectivity", aspect=25)
-    axes.set_title(f"{int((sure & placed).sum())} selective (q ≤ {LEVEL:g}); ×: not", fontsize=7.5)
+    figure.colorbar(drawn, ax=axes, label=_INDICES[name], aspect=25)
+    axes.set_title(f"{int(chosen.sum())} selective (q ≤ {LEVEL:g}); ×: not", fontsize=7.5)
 
 
 def _draw_key(figure: Figure, key: Key) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from driftwave.compute import generator
 from driftwave.graphs.checks import checked_points
 from driftwave.graphs.statistics import EVIDENCE, NO_EVIDENCE, GraphKind, statistics_of
-from driftwave.graphs.surrogates import smoothed, surrogate_neighbours
+from driftwave.graphs.surrogates import shuffled_loadings, smoothed, surrogate_neighbours
 from driftwave.nulls.multiplicity import p_value
 
 LEAST_POINTS = 40
@@ -26,8 +26,12 @@ def continuity(
     neighbours: int = 10,
     graph: GraphKind = "knn",
     most: int = 2000,
+    loadings: ArrayLike | None = None,
 ) -> xr.Dataset:
     """Four statistics of clustering, each against continuous surrogates, and their verdict.
+
+    Factors that are zero in many points leave gaps between them without any clusters: points that
+    are made of non-negative loadings must be beyond shuffled loadings as well.
 
     Parameters
     ----------
@@ -41,6 +45,8 @@ def continuity(
         "knn": self-tuning neighbour graph; "ian": iterated adaptive neighbourhoods.
     most : int
         Of more points a random subset of this size is judged.
+    loadings : array (point, factor), optional
+        Non-negative ones of whose roots the points are the principal scores.
 
     Returns
     -------
@@ -52,29 +58,58 @@ def continuity(
         ``combined_p``.
         ``cluster_count`` and ``modularity`` likewise: they are no evidence (attribute
         ``evidence`` is 0) and enter nothing. ``surrogate_share``: neighbourhood of the
-        surrogates, share of the points judged (attribute ``points``). Attribute ``verdict``:
-        "clustered" where ``combined_p`` <= .05, else "continuous", which says no more than that
-        clustering was not shown.
+        surrogates, share of the points judged (attribute ``points``). With loadings
+        ``<name>_shuffled_z`` and ``_p`` of the four and of ``combined``: the same against points
+        with each factor shuffled. Attribute ``verdict``: "clustered" where ``combined_p``, and
+        ``combined_shuffled_p`` if there is one, are <= .05, else "continuous", which says no more
+        than that clustering was not shown.
 
     Raises
     ------
     InputError
         With fewer than 40 points, values that are not finite, or all points alike.
+    ValueError
+        With fewer than 19 surrogates, or loadings that are negative or not one row per point.
     """
     if surrogates < 19:
         raise ValueError("at least 19 surrogates are needed for p <= .05")
     array = checked_points(points, least=max(LEAST_POINTS, neighbours + 1))
+    factors = None if loadings is None else _checked_loadings(loadings, len(array))
     if len(array) > most:
-        array = generator(seed, "continuity", "subset").permutation(array)[:most]
+        chosen = generator(seed, "continuity", "subset").permutation(len(array))[:most]
+        array, factors = array[chosen], None if factors is None else factors[chosen]
     array = _rotated(array)
     index = surrogate_neighbours(array, generator(seed, "continuity", "width"))
     draw = dask.delayed(_surrogate_statistics)
     observed = dask.delayed(statistics_of)(array, neighbours=neighbours, graph=graph, seed=seed)
     null = [draw(array, index, neighbours, graph, seed, number) for number in range(surrogates)]
+    if factors is not None:
+        draw = dask.delayed(_shuffled_statistics)
+        width = array.shape[1]
+        null += [draw(factors, width, neighbours, graph, seed, k) for k in range(surrogates)]
     observed, *null = dask.compute(observed, *null)
-    return compared(observed, null).assign(
+    result = compared(observed, null[:surrogates])
+    if factors is not None:
+        result = _beyond_shuffled(result, compared(observed, null[surrogates:]))
+    return result.assign(
         surrogate_share=((), index.shape[1] / len(array), {"units": "1", "points": len(array)})
     )
+
+
+def _checked_loadings(loadings: ArrayLike, points: int) -> np.ndarray:
+    factors = np.asarray(loadings, dtype=float)
+    if factors.ndim != 2 or len(factors) != points or not (factors >= 0).all():
+        raise ValueError("loadings must be non-negative, with one row for each point")
+    return factors
+
+
+def _beyond_shuffled(result: xr.Dataset, shuffled: xr.Dataset) -> xr.Dataset:
+    """Scores against shuffled loadings beside the others; clustered only where both are."""
+    for name in (*EVIDENCE, "combined"):
+        for one in ("z", "p"):
+            result[f"{name}_shuffled_{one}"] = shuffled[f"{name}_{one}"]
+    both = {result.attrs["verdict"], shuffled.attrs["verdict"]} == {"clustered"}
+    return result.assign_attrs(verdict="clustered" if both else "continuous")
 
 
 def _rotated(points: np.ndarray) -> np.ndarray:
@@ -99,6 +134,15 @@ def _surrogate_statistics(
         graph=graph,
         seed=int(rng.integers(2**31)),
     )
+
+
+def _shuffled_statistics(
+    loadings: np.ndarray, components: int, neighbours: int, graph: GraphKind, seed: int, number: int
+) -> dict[str, float]:
+    rng = generator(seed, "continuity", "shuffled", str(number))
+    root = np.sqrt(shuffled_loadings(loadings, rng))
+    points = _rotated(root)[:, :components]
+    return statistics_of(points, neighbours=neighbours, graph=graph, seed=int(rng.integers(2**31)))
 
 
 def compared(observed: dict[str, float], null: list[dict[str, float]]) -> xr.Dataset:

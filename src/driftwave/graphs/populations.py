@@ -10,6 +10,7 @@ from scipy.spatial.distance import pdist
 FEATURES = 10
 CLUSTERS = 8
 APART = 0.2
+FEW_APART = 7
 TIGHT, WIDE, WIDEST = 0.03, 0.06, 0.08
 
 
@@ -53,6 +54,13 @@ def clusters(points: int, rng: np.random.Generator, spread: float) -> np.ndarray
     return centres[of] + spread * rng.standard_normal((points, 2))
 
 
+def few_clusters(points: int, rng: np.random.Generator) -> np.ndarray:
+    """Three Gaussian clusters, centres seven standard deviations from each other (point, 2)."""
+    angle = 2 * np.pi * np.arange(3) / 3
+    centres = FEW_APART / np.sqrt(3) * np.column_stack([np.cos(angle), np.sin(angle)])
+    return centres[rng.integers(3, size=points)] + rng.standard_normal((points, 2))
+
+
 # name: latent places, standard deviation of the noise, whether clustered
 KINDS: dict[str, tuple[Callable[[int, np.random.Generator], np.ndarray], float, bool]] = {
     "sheet": (sheet, 0.05, False),
@@ -63,6 +71,7 @@ KINDS: dict[str, tuple[Callable[[int, np.random.Generator], np.ndarray], float, 
     "sparse factors": (sparse_factors, 0.05, False),
     "clusters": (lambda n, rng: clusters(n, rng, TIGHT), 0.05, True),
     "overlapping clusters": (lambda n, rng: clusters(n, rng, WIDE), 0.05, True),
+    "three clusters": (few_clusters, 0.05, True),
     "merging clusters": (lambda n, rng: clusters(n, rng, WIDEST), 0.05, True),
 }
 

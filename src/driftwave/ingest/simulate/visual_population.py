@@ -27,6 +27,9 @@ from driftwave.ingest.simulate import _nwbfile
 from driftwave.ingest.simulate._poisson import spike_times
 from driftwave.tensors.steps import rolled
 
+BUMP = 0.3
+CANDIDATES = 50
+
 PAPER = "Dyballa et al. 2024, 10.1073/pnas.2316008121 (encoding manifolds)"
 
 
@@ -99,10 +102,11 @@ class Trials:
 def population(params: Params, seed: int) -> Population:
     """Draw loadings, components and preferred directions, and the rates they give."""
     rng = generator(seed, "visual population", "loadings")
-    sheet = rng.random((params.units, 2))
     if params.population == "continuous":
+        sheet = _evenly_loaded(params.units, params.components, rng)
         loading, cluster = _smooth_loadings(sheet, params.components), np.full(params.units, -1)
     else:
+        sheet = rng.random((params.units, 2))
         cluster = rng.permutation(np.arange(params.units) % params.clusters)
         centre = rng.gamma(0.5, 1.0, (params.clusters, params.components))
         # Every group has a component that dominates it, so that groups differ.
@@ -143,7 +147,32 @@ def _smooth_loadings(sheet: np.ndarray, components: int) -> np.ndarray:
     radius, angle = 0.5 * np.sqrt(number / components), number * np.pi * (3 - np.sqrt(5))
     centre = 0.5 + radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
     distance = ((sheet[:, None] - centre) ** 2).sum(axis=-1)
-    return np.exp(-distance / (2 * 0.25**2))
+    return np.exp(-distance / (2 * BUMP**2))
+
+
+def _evenly_loaded(units: int, components: int, rng: np.random.Generator) -> np.ndarray:
+    """Places on the sheet (unit, 2) whose mixtures, not they themselves, are evenly spread.
+
+    Mixtures hardly change within a bump and fast between bumps, so that even places would crowd
+    them into groups. The density of places is the area that the roots of the mixtures, scaled to
+    unit norm, cover there (root of the determinant of J'J, J by central differences).
+    """
+    place = rng.random((CANDIDATES * units, 2))
+    slope = [
+        (_direction(place + step, components) - _direction(place - step, components)) / 2e-4
+        for step in 1e-4 * np.eye(2)
+    ]
+    first, second = ((one**2).sum(axis=1) for one in slope)
+    area = np.sqrt(np.maximum(first * second - (slope[0] * slope[1]).sum(axis=1) ** 2, 0))
+    if not area.any():
+        return place[:units]
+    return place[rng.choice(len(place), units, replace=False, p=area / area.sum())]
+
+
+def _direction(sheet: np.ndarray, components: int) -> np.ndarray:
+    """Roots of the mixtures (unit, component) of unit norm: what tells units apart."""
+    loading = _smooth_loadings(sheet, components)
+    return np.sqrt(loading / loading.sum(axis=1, keepdims=True))
 
 
 def plan_trials(params: Params, seed: int) -> Trials:
