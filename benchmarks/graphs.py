@@ -2,7 +2,7 @@
 
     python benchmarks/graphs.py [--points 1000 5000 10000] [--repeats 3]
     python benchmarks/graphs.py --ian FOLDER [--ian-python PYTHON] [--ian-points 500 1000]
-        [--ian-solver CLARABEL]
+        [--ian-seeds 0] [--ian-scales greedy linear] [--ian-solver CLARABEL]
 
 One thread. Points lie on a curved sheet with noise in 10 dimensions. CPU seconds are medians over
 repeats taken in turn in the same process; peak memory (MB) is that of a fresh process running the
@@ -116,6 +116,13 @@ def main() -> None:
     parser.add_argument("--ian", type=Path)
     parser.add_argument("--ian-python", default=sys.executable)
     parser.add_argument("--ian-solver", default="default", help="cvxpy's name of a solver")
+    parser.add_argument(
+        "--ian-scales",
+        nargs="+",
+        choices=["greedy", "linear"],
+        default=["greedy", "linear"],
+    )
+    parser.add_argument("--ian-seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--ian-points", type=int, nargs="+", default=[500, 1000])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--job", help=argparse.SUPPRESS)
@@ -160,18 +167,16 @@ def beside_reference(options: argparse.Namespace) -> None:
     from ian_reference import HEAD, Peer, compare_ian
 
     peer = Peer(options.ian, options.ian_python, options.ian_solver)
-    print(HEAD)
+    print(
+        f"reference: {peer.folder}, run by {peer.python} ({peer.about()}), a process per run, one"
+        f" thread; imports and a first call on 100 points outside the clock; median of"
+        f" {options.repeats}, in turns with ours\n{HEAD}",
+        flush=True,
+    )
     with blas_threads(1):
         for count in options.ian_points:
-            report = compare_ian(peer, count, options.repeats)
-    used = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
-    solver = report["solver"] if peer.solver == "default" else peer.solver
-    print(
-        f"reference: {peer.folder}, run by {peer.python} ({used}) in processes of its own, one"
-        f" thread; imports and a first call on 100 points outside the clock; linear programme:"
-        f" {solver}{' (the default of cvxpy)' if peer.solver == 'default' else ''}; median of"
-        f" {options.repeats}, in turns with ours"
-    )
+            for seed in options.ian_seeds:
+                compare_ian(peer, count, seed, options.repeats, options.ian_scales)
 
 
 if __name__ == "__main__":

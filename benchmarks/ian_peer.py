@@ -4,7 +4,8 @@ Usage: PYTHON benchmarks/ian_peer.py FOLDER POINTS.npy OBJECTIVE SOLVER RESULT.n
 
 FOLDER is a checkout of github.com/dyballa/IAN with its extension built (`python setup.py build_ext
 --inplace`, needs cython; the rest needs cvxpy, matplotlib and scikit-learn). OBJECTIVE is "greedy"
-or "l1"; SOLVER the name of one of cvxpy's, or "default". Prints one line of JSON.
+or "l1"; SOLVER the name of one of cvxpy's, or "default". Prints one line of JSON. With the
+arguments `about SOLVER` it prints versions and the solver.
 """
 
 from __future__ import annotations
@@ -16,21 +17,26 @@ import time
 import numpy as np
 
 
-def default_solver() -> str:
-    """The solver that cvxpy takes for a linear programme unless told."""
+def about(solver: str) -> str:
+    """Versions, and the solver that takes the linear programme."""
     import cvxpy as cp
+    import scipy
 
     x = cp.Variable(2)
     problem = cp.Problem(cp.Minimize(cp.sum(x)), [x >= 1])
-    problem.solve()
-    return str(problem.solver_stats.solver_name)
+    problem.solve(solver=None if solver == "default" else solver)
+    used = problem.solver_stats.solver_name
+    why = " (the default)" if solver == "default" else ""
+    versions = f"numpy {np.__version__}, scipy {scipy.__version__}, cvxpy {cp.__version__}"
+    return f"{versions}, linear programme by {used}{why}"
 
 
 def main() -> None:
+    if sys.argv[1] == "about":
+        print(about(sys.argv[2]))
+        return
     folder, points_file, objective, solver, result = sys.argv[1:]
     sys.path.insert(0, folder)
-    import cvxpy
-    import scipy
     from ian.ian import IAN
 
     points = np.load(points_file)
@@ -48,8 +54,7 @@ def main() -> None:
         graph=np.column_stack([last.row, last.col]),
         scale=scale,
     )
-    versions = {"cvxpy": cvxpy.__version__, "numpy": np.__version__, "scipy": scipy.__version__}
-    print(json.dumps({"seconds": seconds, "solver": default_solver(), "versions": versions}))
+    print(json.dumps({"seconds": seconds}))
 
 
 if __name__ == "__main__":

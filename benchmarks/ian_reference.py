@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -32,12 +33,16 @@ PEER = Path(__file__).parent / "ian_peer.py"
 # Edges between places farther apart on the plane than this cut across its bend (its sheets lie 0.64
 # apart, the bend is 1 long).
 SHORTCUT = 1.0
-ROUTES = (("greedy", "greedy"), ("linear", "l1"))  # ours, theirs
+OBJECTIVE = {"greedy": "greedy", "linear": "l1"}  # of the reference
 HEAD = (
-    f"{'points':>6s}  {'set':12s} {'scales':7s} {'ours':>8s} {'peer':>8s} {'ratio':>6s}"
+    f"{'points':>6s} seed  {'set':12s} {'scales':7s} {'ours':>8s} {'peer':>8s} {'ratio':>6s}"
     f" {'degree':>6s} {'peer':>6s} {'Gabriel':>7s} {'edges':>6s} {'scale':>6s}"
     f" {'parts':>5s} {'peer':>4s} {'Rand':>5s} {'cuts':>5s} {'peer':>5s}"
 )
+
+
+class PeerError(RuntimeError):
+    """The reference ended with an error of its own."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,11 @@ class Peer:
     python: str
     solver: str
 
+    def about(self) -> str:
+        """Versions and solver, as the peer tells them."""
+        command = [self.python, str(PEER), "about", self.solver]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
     def run(self, points: np.ndarray, objective: str) -> tuple[dict, dict[str, np.ndarray]]:
         one_thread = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
         with tempfile.TemporaryDirectory() as place:
@@ -56,11 +66,12 @@ class Peer:
             command = [self.python, PEER, self.folder, given, objective, self.solver, result]
             found = subprocess.run(
                 [str(part) for part in command],
-                check=True,
-                stdout=subprocess.PIPE,
+                capture_output=True,
                 text=True,
                 env=os.environ | one_thread,
             )
+            if found.returncode:
+                raise PeerError(" / ".join(found.stderr.strip().splitlines()[-2:]))
             with np.load(result) as arrays:
                 return json.loads(found.stdout.splitlines()[-1]), dict(arrays)
 
@@ -75,34 +86,46 @@ def bent_plane(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.nda
     return np.column_stack([x, width, z]), np.column_stack([length, width])
 
 
-def sets(count: int) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+def sets(count: int, seed: int) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
     """Points, and their place on the plane where it is bent back on itself."""
-    curved = population("curved sheet", count, np.random.default_rng(0))
+    curved = population("curved sheet", count, np.random.default_rng(seed))
     return {
         "curved sheet": (curved, None),
-        "bent plane": bent_plane(count, np.random.default_rng(0)),
+        "bent plane": bent_plane(count, np.random.default_rng(seed)),
     }
 
 
-def compare_ian(peer: Peer, count: int, repeats: int) -> dict:
-    """Print a row per set of points and way to the scales; what the last process told of itself."""
-    for name, (points, place) in sets(count).items():
-        for ours, theirs in ROUTES:
-            ian_graph(points[:100], scales=ours)
-            clocks, told = [], []
-            for _ in range(repeats):
-                clock = Clock.start()
-                graph = ian_graph(points, scales=ours)
-                clocks.append(clock.cpu_seconds)
-                report, arrays = peer.run(points, theirs)
-                told.append(report["seconds"])
-            mine, other = statistics.median(clocks), statistics.median(told)
-            print(
-                f"{count:6d}  {name:12s} {ours:7s} {mine:8.3f} {other:8.3f} {other / mine:6.1f}"
-                f" {agreement(points, place, graph, arrays)}",
-                flush=True,
-            )
-    return report
+def compare_ian(
+    peer: Peer, count: int, seed: int, repeats: int, scales: list[Literal["greedy", "linear"]]
+) -> None:
+    """Print a row per set of points and way to the scales."""
+    for name, (points, place) in sets(count, seed).items():
+        for one in scales:
+            row = timed_in_turns(peer, points, place, repeats, one)
+            print(f"{count:6d} {seed:4d}  {name:12s} {one:7s} {row}", flush=True)
+
+
+def timed_in_turns(
+    peer: Peer,
+    points: np.ndarray,
+    place: np.ndarray | None,
+    repeats: int,
+    scales: Literal["greedy", "linear"],
+) -> str:
+    ian_graph(points[:100], scales=scales)  # compiled before the clock runs
+    ours, theirs = [], []
+    for _ in range(repeats):
+        clock = Clock.start()
+        graph = ian_graph(points, scales=scales)
+        ours.append(clock.cpu_seconds)
+        try:
+            report, arrays = peer.run(points, OBJECTIVE[scales])
+        except PeerError as error:
+            return f"{ours[0]:8.3f}  the reference fails: {error}"
+        theirs.append(report["seconds"])
+    mine, other = statistics.median(ours), statistics.median(theirs)
+    seconds = f"{mine:8.3f} {other:8.3f} {other / mine:6.1f}"
+    return f"{seconds} {agreement(points, place, graph, arrays)}"
 
 
 def agreement(

@@ -328,12 +328,18 @@ def test_dsa_tells_dynamics_apart() -> None:
     expected = np.exp((-0.5 + 2j * np.pi * 2.0) * 0.02)
     eigenvalues = np.linalg.eigvals(operators[0])
     assert np.abs(eigenvalues - expected).min() < 0.01
+    from DSA.simdist import SimilarityTransformDist
+
+    package = SimilarityTransformDist(score_method="wasserstein").fit_score(
+        operators[0], operators[2]
+    )
     near = dynamics.eigenvalue_distance(operators[0], operators[1])
     far = dynamics.eigenvalue_distance(operators[0], operators[2])
     assert far == pytest.approx(
         abs(np.exp(4j * np.pi * 0.02) - np.exp(10j * np.pi * 0.02)), rel=0.1
     )
     assert near < 0.05 * far
+    assert far == pytest.approx(np.sqrt(float(package)), rel=1e-4)  # of single precision
 
 
 @pytest.mark.slow

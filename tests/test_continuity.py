@@ -8,6 +8,7 @@ from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial.distance import pdist, squareform
 from sklearn.metrics import silhouette_score
 
+from driftwave.compute import dask_threads
 from driftwave.errors import InputError
 from driftwave.graphs.continuity import compared, continuity
 from driftwave.graphs.knn import knn_graph, nearest
@@ -19,7 +20,13 @@ from driftwave.graphs.statistics import (
     statistics_of,
     tree_tail,
 )
-from driftwave.graphs.surrogates import prominence, smoothed, surrogate_neighbours
+from driftwave.graphs.surrogates import (
+    deepest_by_chance,
+    prominence,
+    shuffled_loadings,
+    smoothed,
+    surrogate_neighbours,
+)
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -108,13 +115,65 @@ def test_surrogates_without_spread_give_finite_scores():
 
 
 def test_clusters_are_told_from_a_sheet_and_the_answer_repeats():
-    points = population("clusters", 120, rng(3))
-    first, again = (continuity(points, surrogates=19, seed=2) for _ in range(2))
+    points = population("three clusters", 60, rng(3))
+    with dask_threads(1):
+        first, again = (continuity(points, surrogates=19, seed=2) for _ in range(2))
+        sheet = continuity(population("sheet", 90, rng(3)), surrogates=19, seed=2, most=60)
     assert first.identical(again)
     assert first.attrs["verdict"] == "clustered"
-    sheet = continuity(population("sheet", 300, rng(3)), surrogates=19, seed=2, most=120)
     assert sheet.attrs["verdict"] == "continuous"
-    assert sheet["surrogate_share"].attrs["points"] == 120
+    assert sheet["surrogate_share"].attrs["points"] == 60
+
+
+@pytest.mark.parametrize("size", [80, 120])
+def test_the_neighbourhood_grows_beyond_clusters_as_large_as_itself(size):
+    """18 % of so few points is within one of three to five clusters, whose gaps would stay."""
+    for kind in ("three clusters", "ring", "sheet"):
+        points = population(kind, size, rng(4))
+        index = surrogate_neighbours(points, rng(5))
+        share = index.shape[1] / size
+        if kind == "three clusters":
+            assert share > 1 / 3
+            depth = np.mean([prominence(smoothed(points, index, rng(k))) for k in range(8)])
+            assert depth < 0.7 * deepest_by_chance(size) < 0.8 * prominence(points)
+        else:
+            assert share == pytest.approx(0.18, abs=0.01)
+
+
+def test_shuffled_loadings_keep_sums_and_marginal_zeros():
+    loading = rng().gamma(0.5, size=(60, 4)) * (rng(1).random((60, 4)) < 0.5)
+    mixed = shuffled_loadings(loading, rng(2))
+    kept = mixed.sum(axis=1) > 0
+    np.testing.assert_allclose(mixed.sum(axis=1)[kept], loading.sum(axis=1)[kept])
+    np.testing.assert_array_equal(mixed[loading.sum(axis=1) == 0], 0)
+    assert (mixed[:, 0] > 0).sum() <= (loading[:, 0] > 0).sum()
+    assert abs(np.corrcoef(mixed[:, 0], loading[:, 0])[0, 1]) < 0.5
+
+
+def test_independent_factors_with_zeros_are_no_clusters():
+    """Continuous surrogates alone take the gaps beside the zeros for clusters."""
+    loading = rng(1).gamma(2, size=(100, 3)) * (rng(2).random((100, 3)) < 0.5)
+    root = np.sqrt(loading)
+    with dask_threads(1):
+        found = continuity(root, surrogates=19, seed=0, loadings=loading)
+    assert float(found["combined_p"]) <= 0.05
+    assert float(found["combined_shuffled_p"]) > 0.05
+    assert found.attrs["verdict"] == "continuous"
+
+
+def test_groups_of_loadings_are_beyond_both_nulls():
+    centre = np.array([[4.0, 1, 1], [1, 4, 1], [1, 1, 4], [3, 3, 3]])
+    loading = centre[np.arange(60) % 4] * rng().uniform(0.8, 1.2, (60, 3))
+    with dask_threads(1):
+        found = continuity(np.sqrt(loading), surrogates=19, seed=0, loadings=loading)
+    assert found.attrs["verdict"] == "clustered"
+    assert float(found["combined_shuffled_z"]) > 2
+
+
+@pytest.mark.parametrize("loadings", [np.ones((59, 3)), -np.ones((60, 3)), np.ones(60)])
+def test_loadings_that_do_not_fit_are_refused(loadings):
+    with pytest.raises(ValueError, match="one row for each point"):
+        continuity(population("sheet", 60, rng()), surrogates=19, seed=0, loadings=loadings)
 
 
 def test_a_turn_and_a_scale_change_nothing():
@@ -138,9 +197,10 @@ def test_communities_can_be_those_of_the_ian_graph():
 
 
 def test_constant_features_change_nothing():
-    points = population("sheet", 60, rng())
-    wide = np.concatenate([points, np.full((60, 2), 7.0)], axis=1)
-    first, second = (continuity(one, surrogates=19, seed=0) for one in (points, wide))
+    points = population("sheet", 40, rng())
+    wide = np.concatenate([points, np.full((40, 2), 7.0)], axis=1)
+    with dask_threads(1):
+        first, second = (continuity(one, surrogates=19, seed=0) for one in (points, wide))
     assert float(second["mst_tail_z"]) == pytest.approx(float(first["mst_tail_z"]), abs=1e-6)
 
 

@@ -36,7 +36,14 @@ QUICK: dict[str, dict[str, Any]] = {
     "kernel": {"past": 0, "landmarks": 150, "widths_tried": (1.0, 2.0), "noises": (0.1, 1.0)},
     "gru": {"epochs": 25, "hidden": 12},
 }
-DECODERS = [pytest.param(name, marks=pytest.mark.slow) if name == "gru" else name for name in QUICK]
+
+
+def those(*slow: str) -> list[Any]:
+    """All decoders, some of them in the slow part."""
+    return [pytest.param(n, marks=pytest.mark.slow) if n in slow else n for n in QUICK]
+
+
+DECODERS, QUICKER = those("gru"), those("gru", "kernel")
 
 
 def run(
@@ -81,10 +88,9 @@ def test_no_fold_knows_of_the_test_trials_or_of_hidden_bins(name: str) -> None:
     assert (changed["r2_test"] < decoded(name)["r2_test"] - 0.1).all()
 
 
-@pytest.mark.parametrize("name", ["kalman", "kernel"])
-def test_seed_decides_everything(name: str) -> None:
-    again = run(name, make_recording(), features=("smoothed_counts",))
-    xr.testing.assert_identical(again, decoded(name))
+def test_seed_decides_everything() -> None:
+    again = run("kernel", make_recording(), features=("smoothed_counts",))
+    xr.testing.assert_identical(again, decoded("kernel"))
 
 
 @pytest.mark.slow
@@ -96,7 +102,7 @@ def test_a_network_does_not_hear_what_others_draw() -> None:
     np.testing.assert_array_equal(again["prediction"], decoded("gru")["prediction"])
 
 
-@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("name", QUICKER)
 def test_a_heading_is_decoded_as_an_angle(name: str) -> None:
     tree, latents = head_direction(make_recording(trials=60), 0.4)
     found = run(name, tree, latents)
@@ -398,7 +404,7 @@ def test_activations_are_decoded_one_variable_at_a_time() -> None:
         run("kalman", tree, broken)
 
 
-@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("name", QUICKER)
 def test_missing_behaviour_and_silent_units_are_borne(name: str) -> None:
     tree = make_recording()
     values = tree["behavior/value"].values.copy()
@@ -441,7 +447,7 @@ def test_one_trial_per_condition_is_decoded_across_conditions() -> None:
     assert (run("wiener", tree, features=("smoothed_counts",))["r2_cv"] > 0.5).all()
 
 
-@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("name", QUICKER)
 def test_a_stimulus_is_decoded_from_trial_means(name: str) -> None:
     tree = make_recording(trials=120)
     del tree["behavior"]

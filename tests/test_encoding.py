@@ -15,6 +15,8 @@ from driftwave.encoding.neural_factors import QUICK, Params, analyse
 from driftwave.errors import InputError
 from driftwave.experiments import planted_factors as experiment
 from driftwave.figures import encoding as figure
+from driftwave.graphs.knn import nearest
+from driftwave.graphs.surrogates import deepest_by_chance, prominence
 from driftwave.ingest.simulate import visual_population as simulator
 from driftwave.store import open_dataset, verify_store, write_tree
 from tuning_cases import tuned_rates, tuned_recording
@@ -168,6 +170,32 @@ def test_simulated_groups_are_groups():
     assert cosine[same].min() > cosine[~same].max()
     smooth = simulator.population(simulator.Params(**options), 0)
     assert (smooth.cluster == -1).all()
+
+
+def test_mixtures_of_the_continuous_population_are_evenly_spread():
+    """Distances to neighbours vary as in an even sheet; those of mixtures at even places do not."""
+
+    def spacing(points: np.ndarray) -> np.ndarray:
+        return np.log(nearest(points, 5)[0][:, -1])
+
+    params = simulator.Params(components=3)
+    spread = {"sheet": [], "drawn": [], "crowded": []}
+    for seed in range(8):
+        mixture = simulator._direction(simulator.population(params, seed).sheet, 3)
+        assert prominence(mixture) < deepest_by_chance(len(mixture))
+        places = np.random.default_rng(seed).random((params.units, 2))
+        spread["sheet"].append(spacing(places))
+        spread["drawn"].append(spacing(mixture))
+        spread["crowded"].append(spacing(simulator._direction(places, 3)))
+    sheet, drawn, crowded = (np.std(np.concatenate(one)) for one in spread.values())
+    assert drawn < 1.1 * sheet
+    assert crowded > 1.1 * drawn
+
+
+def test_mixtures_of_the_clustered_population_have_gaps():
+    found = simulator.population(simulator.Params(population="clustered"), 0)
+    root = np.sqrt(found.loading / found.loading.sum(axis=1, keepdims=True))
+    assert prominence(root) > deepest_by_chance(len(root))
 
 
 def test_a_simulated_file_is_ingested_with_its_truth(tmp_path: Path):

@@ -8,7 +8,7 @@ from scipy.spatial.distance import pdist, squareform
 
 from driftwave.errors import InputError
 from driftwave.graphs.components import components_of
-from driftwave.graphs.ian import ian_graph
+from driftwave.graphs.ian import _ordered, ian_graph
 from driftwave.graphs.ian_compiled import gabriel_edges, greedy_scales, volume_ratios
 from driftwave.graphs.ian_scales import linear_scales
 from driftwave.graphs.knn import nearest
@@ -47,6 +47,15 @@ def test_the_gabriel_graph_is_that_of_its_definition():
     )  # fmt: skip
     ends, _, _ = edges_of(points)
     assert {tuple(one) for one in ends} == set(zip(*np.nonzero(empty), strict=True))
+
+
+def test_all_pairs_are_in_the_order_of_the_tree():
+    points = np.random.default_rng(0).standard_normal((90, 4))
+    for wanted in (20, 89):
+        distance, index = _ordered(points, wanted)
+        by_tree, of_tree = nearest(points, wanted)
+        np.testing.assert_allclose(distance, by_tree, rtol=1e-12)
+        np.testing.assert_array_equal(index, of_tree)
 
 
 @pytest.mark.parametrize("solve", [greedy_scales, linear_scales])

@@ -68,10 +68,16 @@ def test_few_informative_units_need_nearly_all() -> None:
 
 
 def test_no_signal_has_no_size() -> None:
-    tree = population(informative=0, units=10)
-    found = curve.analyse(tree, None, curve.Params(**FAST), seed=3)
-    assert (found["p_value"].values[np.isfinite(found["p_value"].values)] > 0.02).all()
-    assert abs(found["full_score"] - 0.25).max() < 0.2
+    """Of ten recordings: the score of one has a standard deviation of about .08."""
+    full, p = [], []
+    for seed in range(10):
+        tree = population(informative=0, units=10, seed=seed)
+        params = curve.Params(shuffles=40, draws=2, points=3)
+        one = curve.analyse(tree, None, params, seed=0).sel(kind="units").isel(features_from=0)
+        full.append(one["full_score"].item())
+        p.append(one["p_value"].sel(size=9).item())
+    assert np.mean(full) == pytest.approx(0.25, abs=0.08)
+    assert 0.2 < np.mean(p) < 0.8
 
 
 def test_more_training_trials_help() -> None:

@@ -41,7 +41,7 @@ class Params(BaseModel):
     splits: int = Field(3, ge=1, description="Random divisions of the trials into halves.")
     shuffles: int = Field(1000, ge=19, description="Permutations of the conditions in each null.")
     costly_shuffles: int = Field(
-        39,
+        49,
         ge=19,
         description="Permutations or surrogates, at most `shuffles`, in the nulls of "
         "shape_stochastic and dsa.",
@@ -66,7 +66,10 @@ class Params(BaseModel):
         "corr_cov", description="Similarity of two RDMs, as rsatoolbox names it."
     )
     stochastic_restarts: int = Field(
-        3, ge=1, description="Starting rotations of the stochastic shape distance."
+        1,
+        ge=1,
+        description="Starting rotations of the stochastic shape distance: that of the means, none, "
+        "random ones.",
     )
     dsa_delays: int = Field(5, ge=1, description="Delays (bins) in DSA's Hankel matrix.")
     dsa_rank: int = Field(6, ge=2, description="Rank of DSA's linear operator.")

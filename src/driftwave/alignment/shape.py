@@ -116,8 +116,8 @@ def stochastic_distances(
 
     d^2 = min_Q mean_c [ |m_c - Q n_c|^2 + min_R |S_c^1/2 - Q P_c^1/2 R|^2 ] with Q, R orthogonal,
     minimised by turns over R (for each condition) and Q, each by a singular value decomposition:
-    no step increases it. It has local minima: starts are the identity, the rotation that aligns
-    the means, and random ones.
+    no step increases it. It may have local minima: starts are the rotation that aligns the means,
+    the identity, and random ones.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ from driftwave.graphs.continuity import ALPHA, continuity
 from driftwave.graphs.populations import KINDS, population
 from driftwave.graphs.statistics import EVIDENCE, NO_EVIDENCE
 
-QUICK = {"sets": 2, "points": 60, "kinds": ("sheet", "clusters"), "resamples": 20}
+QUICK = {"sets": 2, "points": 40, "kinds": ("sheet", "clusters"), "resamples": 20}
 SIGNS = {**EVIDENCE, **NO_EVIDENCE}
 STATISTICS = [*SIGNS, "combined"]
 TITLES = {

@@ -97,9 +97,9 @@ def run(params: Params, *, seed: int) -> xr.Dataset:
         ``diffusion`` (neuron, axis), ``component_of``, ``preferred_stimulus`` (index into
         attribute ``stimulus_names``) and ``local_dimension`` (neuron), coord ``population``
         (neuron); ``principal_components``; ``control_verdict`` (population);
-        Gromov-Wasserstein ``gw_distance`` (repeat) of the embeddings and ``gw_floor`` (population, repeat). Attributes ``verdict_<population>``, by
-        the main combined p, and ``beyond_marginals_<population>``, by that against shuffled
-        factors.
+        Gromov-Wasserstein ``gw_distance`` (repeat) of the embeddings and ``gw_floor``
+        (population, repeat). Attributes ``verdict_<population>``, by the main combined p, and
+        ``beyond_marginals_<population>``, by that against shuffled factors.
 
     Raises
     ------

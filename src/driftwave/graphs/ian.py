@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike
+from scipy.spatial.distance import cdist
 from scipy.stats import norm
 
 from driftwave.graphs import ian_compiled as compiled
@@ -109,7 +110,7 @@ def ian_graph(
     checked_points(unique, least=4)
     limit = len(unique) - 1 if len(unique) < EXACT_BELOW else min(500, len(unique) - 1)
     wanted = limit if candidates is None else min(candidates, len(unique) - 1)
-    distance, index = nearest(unique, wanted)
+    distance, index = _ordered(unique, wanted)
     unit = float(distance[:, 0].min())
     distance /= unit
     solve = compiled.greedy_scales if scales == "greedy" else linear_scales
@@ -133,6 +134,17 @@ def ian_graph(
         before - len(edges.length),
         rounds,
     )
+
+
+def _ordered(points: np.ndarray, wanted: int) -> tuple[np.ndarray, np.ndarray]:
+    """Distances and indices (point, neighbour) of the nearest other points, nearest first."""
+    if wanted < len(points) - 1:
+        return nearest(points, wanted)
+    # A tree is several times slower than sorting where all pairs are asked for.
+    apart = cdist(points, points)
+    np.fill_diagonal(apart, -1)
+    index = np.argsort(apart, axis=1)[:, 1:]
+    return np.take_along_axis(apart, index, axis=1), index
 
 
 def _gabriel(points: np.ndarray, distance: np.ndarray, index: np.ndarray) -> _Edges:

@@ -14,6 +14,7 @@ FEWEST_DENSITY_NEIGHBOURS = 8
 FIRST_SHARE = 0.18
 WIDER = 1.5
 DEEPEST = 1.6
+FEW = 75
 FILLED = 0.6
 DRAWS = 4
 BLOCK = 10**7
@@ -49,10 +50,11 @@ def deepest_by_chance(points: int) -> float:
     """Nats of density by which the second mode of an even continuum may stand out by chance.
 
     One dimension is the worst case, as no path leads round a sparse place: the bound lies above the
-    depths of surrogates of 50 rings of 80 to 600 points. It falls with the neighbours k of the
-    density as k^(-1/3).
+    depths of surrogates of 80 rings of 40 to 600 points. It falls with the neighbours k of the
+    density as k^(-1/3), and with few points, where k neighbours reach across any valley.
     """
-    return DEEPEST * float(np.cbrt(DENSITY_NEIGHBOURS / density_neighbours(points)))
+    neighbours = density_neighbours(points)
+    return DEEPEST * float(np.cbrt(DENSITY_NEIGHBOURS / neighbours)) * min(1.0, points / FEW)
 
 
 def smoothed(points: np.ndarray, index: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -120,8 +122,8 @@ def prominence(points: np.ndarray) -> float:
     """Depth, in nats of density, of the deepest valley that parts a second mode from a higher one.
 
     Density by the distance to the 8th (few points) to 20th neighbour, at points and at the middle
-    of the edges of the union of 10-nearest-neighbour graph and minimum spanning tree; modes and the saddles joining
-    them by union-find from the highest density down (0-dimensional persistence).
+    of the edges of the union of 10-nearest-neighbour graph and minimum spanning tree; modes and the
+    saddles joining them by union-find from the highest density down (0-dimensional persistence).
 
     Parameters
     ----------
