@@ -115,7 +115,7 @@ def test_default_protocol_has_the_stated_rate_and_ceiling(seed):
     binned = lorenz.bin_means(rates.rate, 20)
     assert binned.shape == (65, 50, 29)
     assert binned.mean() == pytest.approx(13.0)
-    assert 1.25 < expected_bits(binned) < 1.5
+    assert 1.2 < expected_bits(binned) < 1.5
     np.testing.assert_allclose(rates.state.std((0, 1)), 1)
 
 
@@ -295,4 +295,4 @@ def test_lorenz_layout_reads_the_file(lorenz_file):
         for axis, label in enumerate("xy"):
             (name,) = [one for one in found if kind in one and one.endswith(label)]
             direct = np.interp(centres, clock, signal[:, axis])
-            assert np.corrcoef(found[name].ravel(), direct.ravel())[0, 1] > 0.995
+            assert np.corrcoef(found[name].ravel(), direct.ravel())[0, 1] > 0.99

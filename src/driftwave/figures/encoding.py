@@ -87,7 +87,7 @@ def _scale(result: xr.Dataset, name: str) -> str:
     parts = int(result["component_of"].max()) + 1
     if parts > 1:
         shown = int((result["component_of"] == 0).sum())
-        return f"{shown} of {placed} {name.lower()} placed:\nlargest of {parts} parts of the graph"
+        return f"{shown} of {placed} {name.lower()} placed:\nlargest of {parts} graph parts"
     return f"{name} ({placed} of {total} placed)"
 
 

@@ -22,6 +22,11 @@ Values = TypeVar("Values", Tensor, np.ndarray)
 NARROW = -2.0
 
 
+# Standard deviations from its mean that a unit's count may tell the encoder: a unit that is silent in
+# training and fires in a test trial would otherwise drive the dynamics where they were never trained.
+FARTHEST = 10.0
+
+
 class LatentDynamics(nn.Module):
     """How a state of ``width`` real numbers moves from bin to bin.
 
@@ -224,7 +229,7 @@ class SequentialVAE(SpikeNetwork):
         """Laws of the start (trial, 2 width) and of the inputs (trial, seen bin, 2 input)."""
         mean, sd = self.input_law
         units = self.sizes.units_in
-        counts = (visible[..., :units] - mean) / sd
+        counts = ((visible[..., :units] - mean) / sd).clamp(-FARTHEST, FARTHEST)
         states, start = self.encoder(self.dropout(torch.cat([counts, visible[..., units:]], -1)))
         law = self.start(self.dropout(start))
         return (law, self.input_posterior(self.dropout(states))) if self.inputs else (law,)
