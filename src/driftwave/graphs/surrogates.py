@@ -17,6 +17,7 @@ DEEPEST = 1.6
 FEW = 75
 FILLED = 0.6
 DRAWS = 4
+TURNS = 10
 BLOCK = 10**7
 
 
@@ -89,8 +90,9 @@ def shuffled_loadings(loading: np.ndarray, rng: np.random.Generator) -> np.ndarr
     """Loadings (point, factor) shuffled over points.
 
     Each factor is shuffled by itself, which keeps its marginal, zeros included, and nothing of what
-    goes with what; then every point gets the sum of loadings back that it had, as points of unit
-    norm have no loadings that are independent of each other.
+    goes with what. Points of unit norm have no loadings independent of each other: so, in turns,
+    each point gets back the sum of loadings that it had, and each factor, in the order it then has,
+    the values it had.
 
     Parameters
     ----------
@@ -99,8 +101,13 @@ def shuffled_loadings(loading: np.ndarray, rng: np.random.Generator) -> np.ndarr
     rng : Generator
     """
     mixed = rng.permuted(loading, axis=0)
-    total = mixed.sum(axis=1)
-    return mixed * (loading.sum(axis=1) / np.where(total > 0, total, 1))[:, None]
+    wanted, values = loading.sum(axis=1), np.sort(loading, axis=0)
+    for _ in range(TURNS):
+        total = mixed.sum(axis=1)
+        scaled = mixed * (wanted / np.where(total > 0, total, 1))[:, None]
+        order = scaled.argsort(axis=0, kind="stable")
+        np.put_along_axis(mixed, order, values, axis=0)
+    return mixed
 
 
 def _with_covariance(points: np.ndarray, model: np.ndarray) -> np.ndarray:

@@ -22,8 +22,9 @@ Values = TypeVar("Values", Tensor, np.ndarray)
 NARROW = -2.0
 
 
-# Standard deviations from its mean that a unit's count may tell the encoder: a unit that is silent in
-# training and fires in a test trial would otherwise drive the dynamics where they were never trained.
+# Standard deviations from its mean that a unit's count may tell the encoder: a unit that is silent
+# in training and fires in a test trial would otherwise drive the dynamics where they were never
+# trained.
 FARTHEST = 10.0
 
 

@@ -18,8 +18,10 @@ from driftwave.tensors.steps import Run, Shift, State, rolled, settled, step
 
 DIMS = ("unit", "stimulus", "direction", "time")
 # First and last temperature of the annealing, in mean standard deviations over shifts of the
-# inner products of map and model; below the last, weights are as good as 0 and 1.
-WARMEST, COLDEST = 30.0, 0.15
+# inner products of map and model; below the last, weights are as good as 0 and 1. Restarts take
+# turns: from the warmest all of them may end in one and the same minimum, and crossing lives of
+# their differences.
+WARMEST, COLDEST = (30.0, 8.0, 3.0, 1.0), 0.15
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ def permuted_ntf(
     A random start that takes best shifts at once mostly ends in a poor minimum. Each restart
     therefore begins with all shifts of a map weighted by
     :math:`\exp(\text{inner product} / \tau)`, and :math:`\tau` falls geometrically
-    (deterministic annealing). Thereafter no step raises the error. At last the restarts are
+    (deterministic annealing) from one of four values that the restarts take in turn. Thereafter no
+    step raises the error. At last the restarts are
     crossed (:func:`driftwave.tensors.crossing.crossed`).
 
     Parameters
@@ -127,7 +130,8 @@ def permuted_ntf(
 
     def run(number: int) -> Run:
         rng = generator(seed, "permuted ntf", str(number))
-        return _restart(values, rank, shift, rng, annealing, max_iterations, tolerance)
+        warmest = WARMEST[number % len(WARMEST)]
+        return _restart(values, rank, shift, rng, annealing, warmest, max_iterations, tolerance)
 
     runs = in_parallel(run, restarts)
     best = int(np.argmin([run.error for run in runs]))
@@ -160,6 +164,7 @@ def _restart(
     mode: Shift,
     rng: np.random.Generator,
     annealing: int,
+    warmest: float,
     max_iterations: int,
     tolerance: float,
 ) -> Run:
@@ -174,7 +179,7 @@ def _restart(
     gram = gram_of([state.neuron, state.stimulus, state.response])
     state.response *= np.sqrt(total / gram.sum())
     if mode != "none" and directions > 1:
-        cooling = WARMEST * (COLDEST / WARMEST) ** (np.arange(annealing) / max(annealing, 1))
+        cooling = warmest * (COLDEST / warmest) ** (np.arange(annealing) / max(annealing, 1))
         for temperature in cooling:
             step(maps, state, tensor.shape, mode, total, float(temperature))
     else:
