@@ -206,5 +206,5 @@ def test_figure_shows_what_there_is(conditions: bool, tmp_path: Path) -> None:
     assert ("no condition repeats" in words) == (not conditions)
     save_figure(figure, tmp_path / "shape")
     assert (tmp_path / "shape.png").stat().st_size > 10_000
-    with pytest.raises(InputError, match="Run the plug-in shape first"):
+    with pytest.raises(InputError, match="Give the result of the plug-in shape"):
         shape_figure.draw(None, {"geometry": xr.Dataset({"other": 1})})

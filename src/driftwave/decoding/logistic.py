@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import xarray as xr
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from driftwave.readouts.classifiers import Estimator, logistic_regression
-from driftwave.readouts.discrete import DiscreteParams, classify_recording
+from driftwave.readouts.discrete import PenalisedParams, classify_recording
 
 DECODES = "discrete"
 PAPER = "Cox 1966; Pedregosa et al. 2011 JMLR 12:2825 (scikit-learn)"
 QUICK = {"shuffles": 19, "halves": 1, "inverse_penalties": (0.1, 1.0)}
 
 
-class Params(DiscreteParams):
+class Params(PenalisedParams):
     """Parameters of the decoder."""
 
     inverse_penalties: tuple[float, ...] = Field(
@@ -21,13 +21,6 @@ class Params(DiscreteParams):
         min_length=1,
         description="Inverse penalties C tried, on features of unit mean variance.",
     )
-
-    @field_validator("inverse_penalties")
-    @classmethod
-    def _positive(cls, inverse_penalties: tuple[float, ...]) -> tuple[float, ...]:
-        if min(inverse_penalties) <= 0:
-            raise ValueError("inverse_penalties must be positive")
-        return tuple(sorted(set(inverse_penalties)))
 
 
 def analyse(

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import xarray as xr
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from driftwave.readouts.classifiers import Estimator, linear_svm
-from driftwave.readouts.discrete import DiscreteParams, classify_recording
+from driftwave.readouts.discrete import PenalisedParams, classify_recording
 
 DECODES = "discrete"
 PAPER = "Fan et al. 2008 JMLR 9:1871 (LIBLINEAR); Cortes & Vapnik 1995 Mach Learn 20:273"
 QUICK = {"shuffles": 19, "halves": 1, "inverse_penalties": (0.01, 0.1)}
 
 
-class Params(DiscreteParams):
+class Params(PenalisedParams):
     """Parameters of the decoder."""
 
     inverse_penalties: tuple[float, ...] = Field(
@@ -21,13 +21,6 @@ class Params(DiscreteParams):
         min_length=1,
         description="Inverse penalties C tried, on features of unit mean variance.",
     )
-
-    @field_validator("inverse_penalties")
-    @classmethod
-    def _positive(cls, inverse_penalties: tuple[float, ...]) -> tuple[float, ...]:
-        if min(inverse_penalties) <= 0:
-            raise ValueError("inverse_penalties must be positive")
-        return tuple(sorted(set(inverse_penalties)))
 
 
 def analyse(

@@ -10,8 +10,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from driftwave.errors import InputError
-from driftwave.figures.inputs import need_result
+from driftwave.figures.inputs import need_result, need_variable
 from driftwave.figures.style import COLOURS, NULL, STYLE
 
 STAGE = "decoding"
@@ -42,14 +41,13 @@ def draw(recording: xr.DataTree | None, results: dict[str, xr.Dataset]) -> Figur
     """
     del recording
     found = need_result(results, "decoders", "bayesian_position")
-    if "posterior" not in found:
-        raise InputError(
-            file="figure bayesian_position",
-            field="posterior",
-            found=f"variables {sorted(map(str, found.data_vars))[:6]}",
-            expected="a posterior over position",
-            fix="Give the result of the decoder bayesian_position",
-        )
+    need_variable(
+        found,
+        "posterior",
+        "bayesian_position",
+        expected="a posterior over position",
+        plugin="bayesian_position",
+    )
     one = found.isel(features_from=0)
     names = [str(name) for name in one["target"].values]
     with plt.rc_context(STYLE):

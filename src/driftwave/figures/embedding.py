@@ -11,7 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 
-from driftwave.errors import InputError
+from driftwave.figures.inputs import one_result
 from driftwave.figures.style import COLOURS, CYCLIC, NULL, SEQUENTIAL, STYLE
 
 STAGE = "manifold"
@@ -69,28 +69,6 @@ def draw(recording: xr.DataTree | None, results: dict[str, xr.Dataset]) -> Figur
         _key(figure, scattered, result)
         figure.suptitle(_title(result), fontsize=8)
     return figure
-
-
-def one_result(results: dict[str, xr.Dataset], figure: str, variable: str) -> xr.Dataset:
-    """The only result, which has a variable of the plug-in it must come from."""
-    if len(results) != 1:
-        raise InputError(
-            file=f"figure {figure}",
-            field="geometry",
-            found=f"{len(results)} results",
-            expected="one",
-            fix="Give one store; each source has its own figure",
-        )
-    (result,) = results.values()
-    if variable not in result:
-        raise InputError(
-            file=f"figure {figure}",
-            field=variable,
-            found=f"variables {sorted(map(str, result.data_vars))[:6]}",
-            expected=f"a result of the plug-in {figure}",
-            fix=f"Run the plug-in {figure} first",
-        )
-    return result
 
 
 def _title(result: xr.Dataset) -> str:

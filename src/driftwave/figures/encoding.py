@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpecBase
 from matplotlib.ticker import MaxNLocator
 
-from driftwave.errors import InputError
+from driftwave.figures.inputs import one_result
 from driftwave.figures.style import COLOURS, NULL, SEQUENTIAL, STYLE
 
 STAGE = "encoding"
@@ -41,18 +41,10 @@ def draw(recording: xr.DataTree | None, results: dict[str, xr.Dataset]) -> Figur
     Raises
     ------
     InputError
-        If there is not exactly one result.
+        If there is not exactly one result, or it is of another kind.
     """
     del recording
-    if len(results) != 1:
-        raise InputError(
-            file="results",
-            field="encoding",
-            found=f"{len(results)} results",
-            expected="one",
-            fix="Give one encoding store; each source has its own figure",
-        )
-    (result,) = results.values()
+    result = one_result(results, "encoding", "neuron_factor")
     shown = min(MOST_FACTORS, result.sizes["rank_component"])
     with plt.rc_context(STYLE):
         figure = plt.figure(figsize=(7.5, 5.6))

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 from mpl_toolkits.mplot3d import Axes3D
 
-from driftwave.errors import InputError
+from driftwave.figures.inputs import one_result
 from driftwave.figures.style import COLOURS, CYCLIC, NULL, SEQUENTIAL, STYLE
 
 STAGE = "manifold"
@@ -42,18 +42,10 @@ def draw(recording: xr.DataTree | None, results: dict[str, xr.Dataset]) -> Figur
     Raises
     ------
     InputError
-        If there is not exactly one result.
+        If there is not exactly one result, or it is of another kind.
     """
     del recording
-    if len(results) != 1:
-        raise InputError(
-            file="results",
-            field="manifold",
-            found=f"{len(results)} results",
-            expected="one",
-            fix="Give one manifold store; each source has its own figure",
-        )
-    (result,) = results.values()
+    result = one_result(results, "manifold", "participation_ratio")
     sources = [str(name) for name in result["features_from"].values]
     with plt.rc_context(STYLE):
         figure = plt.figure(figsize=(7.5, 0.35 + 2.15 * len(sources)))

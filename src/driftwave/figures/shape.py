@@ -8,7 +8,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from driftwave.figures.embedding import one_result
+from driftwave.figures.inputs import one_result
 from driftwave.figures.style import COLOURS, NULL, STYLE
 
 STAGE = "manifold"

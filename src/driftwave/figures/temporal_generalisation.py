@@ -10,8 +10,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from driftwave.errors import InputError
-from driftwave.figures.inputs import need_result
+from driftwave.figures.inputs import need_result, need_variable
 from driftwave.figures.style import COLOURS, NULL, SEQUENTIAL, STYLE, TRUTH
 
 STAGE = "decoding"
@@ -40,14 +39,13 @@ def draw(recording: xr.DataTree | None, results: dict[str, xr.Dataset]) -> Figur
     """
     del recording
     found = need_result(results, "decoders", "temporal_generalisation")
-    if "generalisation" not in found:
-        raise InputError(
-            file="figure temporal_generalisation",
-            field="generalisation",
-            found=f"variables {sorted(map(str, found.data_vars))[:6]}",
-            expected="a temporal generalisation matrix",
-            fix="Give the result of the decoder temporal",
-        )
+    need_variable(
+        found,
+        "generalisation",
+        "temporal_generalisation",
+        expected="a temporal generalisation matrix",
+        plugin="temporal",
+    )
     sources = [str(name) for name in found["features_from"].values]
     with plt.rc_context(STYLE):
         figure = plt.figure(figsize=(WIDTH, HEIGHT * len(sources)))

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 import xarray as xr
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from driftwave.compute import generator
 from driftwave.errors import InputError
@@ -74,6 +74,19 @@ class DiscreteParams(BaseModel):
         "fitting",
         description="Trials that are cross-validated: train and valid, or the test split as well.",
     )
+
+
+class PenalisedParams(DiscreteParams):
+    """Parameters of classifiers with a penalty; each states the values it tries."""
+
+    inverse_penalties: tuple[float, ...]
+
+    @field_validator("inverse_penalties", check_fields=False)
+    @classmethod
+    def _positive(cls, inverse_penalties: tuple[float, ...]) -> tuple[float, ...]:
+        if min(inverse_penalties) <= 0:
+            raise ValueError("inverse_penalties must be positive")
+        return tuple(sorted(set(inverse_penalties)))
 
 
 def classify_recording(
