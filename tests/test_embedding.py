@@ -226,7 +226,7 @@ def test_figure_of_bins_has_behaviour_and_refuses_others(tmp_path: Path) -> None
     save_figure(figure, tmp_path / "embedding")
     with pytest.raises(InputError, match="found 0 results"):
         embedding_figure.draw(None, {})
-    with pytest.raises(InputError, match="Run the plug-in embedding first"):
+    with pytest.raises(InputError, match="Give the result of the plug-in embedding"):
         embedding_figure.draw(None, {"geometry": xr.Dataset({"other": 1})})
 
 
