@@ -30,7 +30,7 @@ class Params(BaseModel):
 
 def analyse(recording, latents, params, *, seed):
     """Mean count of each unit, scaled."""
-    data = recording["spikes/counts"] if latents is None else next(iter(latents.values()))
+    data = recording["spikes/counts"] if latents is None else latents["rate"]
     mean = params.scale * data.mean(["trial", "time"])
     return mean.rename("toy_mean").assign_attrs(units="1").to_dataset()
 '''

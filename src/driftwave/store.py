@@ -250,7 +250,7 @@ def open_tree(path: str | Path) -> xr.DataTree:
             fix="Run the stage that makes it, or mend the path",
         )
     try:
-        return xr.open_datatree(path, engine="zarr", consolidated=False, chunks=None)
+        tree = xr.open_datatree(path, engine="zarr", consolidated=False, chunks=None)
     except (OSError, KeyError, ValueError) as error:
         raise InputError(
             file=path,
@@ -259,6 +259,8 @@ def open_tree(path: str | Path) -> xr.DataTree:
             expected="a zarr store written by driftwave",
             fix="Delete it and run the stage that makes it again",
         ) from error
+    # Variables are listed as the file system lists folders, which differs between machines.
+    return tree.map_over_datasets(lambda dataset: dataset[sorted(dataset.data_vars, key=str)])
 
 
 def open_dataset(path: str | Path) -> xr.Dataset:
