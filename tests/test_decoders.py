@@ -88,6 +88,7 @@ def test_no_fold_knows_of_the_test_trials_or_of_hidden_bins(name: str) -> None:
     assert (changed["r2_test"] < decoded(name)["r2_test"] - 0.1).all()
 
 
+@pytest.mark.slow
 def test_seed_decides_everything() -> None:
     again = run("kernel", make_recording(), features=("smoothed_counts",))
     xr.testing.assert_identical(again, decoded("kernel"))
@@ -190,6 +191,7 @@ def test_kernel_decoder_is_scikit_learns_gaussian_process() -> None:
     )
 
 
+@pytest.mark.slow
 def test_predictive_spread_covers_what_it_says() -> None:
     rng = np.random.default_rng(3)
     tree = make_recording(trials=80)

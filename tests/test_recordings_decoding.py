@@ -72,7 +72,11 @@ def decode_by(name: str, recording: xr.DataTree, **params: object) -> xr.Dataset
 
 @pytest.mark.parametrize(
     ("name", "cosine", "sine", "degrees"),
-    [("wiener", 0.84, 0.82, 8.4), ("kalman", 0.80, 0.77, 9.3), ("kernel", 0.90, 0.92, 6.9)],
+    [
+        ("wiener", 0.84, 0.82, 8.4),
+        pytest.param("kalman", 0.80, 0.77, 9.3, marks=pytest.mark.slow),
+        pytest.param("kernel", 0.90, 0.92, 6.9, marks=pytest.mark.slow),
+    ],
 )
 def test_heading_by_other_decoders(
     recordings: Path, name: str, cosine: float, sine: float, degrees: float

@@ -156,6 +156,7 @@ run(task, validate=validate, checkpoint=Path({folder!r}), key="a")
 """
 
 
+@pytest.mark.slow
 def test_survives_sigkill(tmp_path: Path):
     code = KILLED.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
     killed = subprocess.run([sys.executable, "-c", code], env=os.environ, check=False)

@@ -46,12 +46,14 @@ def test_dry_run_of_the_demo_makes_what_is_planned() -> None:
     assert int(total[1]) == len(list(Project(ROOT).plan().all_jobs())) + 1  # and rule all
 
 
+@pytest.mark.slow
 def test_rules_write_the_logs_that_the_summary_reads(project: Project) -> None:
     answer = project.snakemake("--dry-run", "--printshellcmds")
     logs = set(re.findall(r" --log (\S+)", answer.stdout))
     assert logs == {job.log for job in project.plan().all_jobs()}
 
 
+@pytest.mark.slow
 def test_workflow_is_clean_for_its_linter_and_formatter() -> None:
     commands = (
         [sys.executable, "-m", "snakemake", "--lint"],

@@ -103,6 +103,7 @@ print(json.dumps([dataclasses.asdict(job) for job in plan.all_jobs()]))
     return json.loads(answer.stdout)
 
 
+@pytest.mark.slow
 def test_every_planned_job_is_a_rule_with_its_log(project: Project) -> None:
     more = {
         "models": {"smoothing": {}, "ndt": {}},
