@@ -1,11 +1,18 @@
-"""CPU seconds and peak memory from an NWB file of 9.7 million spikes to a trial tensor.
+"""CPU seconds and memory from spike times to a trial tensor, beside other libraries.
 
-    python benchmarks/ingest.py [--spikes 9660000] [--repeats 5]
+    python benchmarks/ingest.py [--spikes 10000000] [--width 0.005] [--repeats 3]
+                                [--peer-python PYTHON]
 
-200 units, 30 minutes, 500 trials of 3.6 s, 20 ms bins, file in the page cache. Every route runs
-in a process of its own; the median over repeats is shown, and its ratio to the floor: h5py, one
-numpy bincount over all spikes and no trials but a reshape (possible here only because the trials
-abut). pynapple is measured if it is installed.
+200 units, 30 minutes, 500 trials of 3.6 s that abut (every spike lies in a trial), file in the page
+cache. Every route runs in a process of its own. ``read`` is CPU s until the spike times are in
+memory, ``bin`` the median CPU s after that, ``ratio`` bin against driftwave, ``extra`` the
+peak memory (MB) of the first call above what was there before and beyond its result, ``x times``
+the same as a multiple of the spike times (8 bytes each).
+
+The floor is one numpy bincount over all spikes and no trials but a reshape, possible here only
+because the trials abut. pynapple is measured if it is installed. PYTHON is the interpreter of an
+environment with nlb_tools and the pandas it needs (< 2.3: it fails on pandas 3), which bins to 1 ms
+while it reads; its resample to the bin width is timed, then its cutting into trials.
 """
 
 from __future__ import annotations
@@ -13,73 +20,114 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-UNITS, SECONDS, TRIALS, WIDTH, BINS = 200, 1800.0, 500, 0.02, 180
-STARTS = np.arange(TRIALS) * BINS * WIDTH
+UNITS, SECONDS, TRIALS, LENGTH = 200, 1800.0, 500, 3.6
+STARTS = np.arange(TRIALS) * LENGTH
 
 
 def make_file(path: Path, spikes: int) -> None:
     """Write the benchmark's NWB file: Poisson units of log-normal rates."""
-    import h5py
     import pynwb
+    from hdmf.common import VectorData, VectorIndex
 
     rng = np.random.default_rng(0)
     share = rng.lognormal(0, 0.7, UNITS)
     number = rng.multinomial(spikes, share / share.sum())
+    times = np.concatenate([np.sort(rng.uniform(0, SECONDS, count)) for count in number])
+    columns = []
+    observed = np.tile([[0.0, SECONDS]], (UNITS, 1))
+    parts = {
+        "spike_times": (times, np.cumsum(number)),
+        "obs_intervals": (observed, np.arange(1, UNITS + 1)),
+    }
+    for name, (data, ends) in parts.items():
+        column = VectorData(name=name, description="of the benchmark", data=data)
+        columns += [column, VectorIndex(name=f"{name}_index", data=ends, target=column)]
     nwb = pynwb.NWBFile(
         session_description="benchmark",
         identifier="benchmark",
         session_start_time=datetime(2020, 1, 1, tzinfo=UTC),
     )
-    for count in number:
-        nwb.add_unit(
-            spike_times=np.sort(rng.uniform(0, SECONDS, count)),
-            obs_intervals=np.array([[0.0, SECONDS]]),
-        )
+    nwb.units = pynwb.misc.Units(
+        name="units", description="of the benchmark", columns=columns, id=list(range(UNITS))
+    )
     for start in STARTS:
-        nwb.add_trial(start_time=start, stop_time=start + BINS * WIDTH)
+        nwb.add_trial(start_time=start, stop_time=start + LENGTH)
     with pynwb.NWBHDF5IO(str(path), "w") as io:
         io.write(nwb)
-    with h5py.File(path) as file:
-        assert len(file["units/spike_times"]) == spikes
 
 
-def _ragged(path: Path) -> tuple[np.ndarray, np.ndarray]:
+@dataclass(frozen=True)
+class Route:
+    """How spikes become counts: ``read`` a file, then ``bin`` what was read, in bins of s.
+
+    ``result`` is the number of bytes that a call gives back; ``again`` is false where ``bin``
+    changes what was read.
+    """
+
+    read: Callable[[Path], Any]
+    bin: Callable[[Any, float], Any]
+    result: Callable[[Any], int] = lambda counts: counts.nbytes
+    total: Callable[[Any], float] = lambda counts: float(counts.sum(dtype=np.int64))
+    again: bool = True
+
+
+def bins_of(width: float) -> int:
+    """Bins per trial."""
+    return round(LENGTH / width)
+
+
+def ragged(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Spike times, unit after unit, and where each unit's end."""
     import h5py
 
     with h5py.File(path) as file:
         return file["units/spike_times"][:], file["units/spike_times_index"][:].astype(np.int64)
 
 
-def floor(path: Path) -> np.ndarray:
-    """h5py and one bincount over all spikes."""
-    times, ends = _ragged(path)
-    index = (times * (1 / WIDTH) + 1e-6).astype(np.int64)
-    index += np.repeat(np.arange(UNITS) * TRIALS * BINS, np.diff(ends, prepend=0))
-    counts = np.bincount(index, minlength=UNITS * TRIALS * BINS).astype(np.uint16)
-    return np.ascontiguousarray(counts.reshape(UNITS, TRIALS, BINS).transpose(1, 2, 0))
+def floor(read: tuple[np.ndarray, np.ndarray], width: float) -> np.ndarray:
+    """One bincount over all spikes."""
+    (times, ends), rows = read, TRIALS * bins_of(width)
+    index = (times * (1 / width) + 1e-6).astype(np.int64)
+    index += np.repeat(np.arange(UNITS) * rows, np.diff(ends, prepend=0))
+    counts = np.bincount(index, minlength=UNITS * rows).astype(np.uint16)
+    return np.ascontiguousarray(counts.reshape(UNITS, TRIALS, -1).transpose(1, 2, 0))
 
 
-def driftwave_binning(path: Path) -> np.ndarray:
-    """h5py and driftwave's binning, for trials anywhere."""
+def read_for_driftwave(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The same, with driftwave imported."""
+    import driftwave.ingest.binning  # noqa: F401
+
+    return ragged(path)
+
+
+def driftwave_binning(read: tuple[np.ndarray, np.ndarray], width: float) -> np.ndarray:
+    """driftwave's binning, for trials anywhere."""
     from driftwave.ingest.binning import bin_spikes
 
-    times, ends = _ragged(path)
-    return bin_spikes(times, ends, STARTS, WIDTH, BINS)
+    return bin_spikes(*read, STARTS, width, bins_of(width))
 
 
-def driftwave_recording(path: Path) -> np.ndarray:
+def import_driftwave(path: Path) -> Path:
+    """Nothing read yet."""
+    import driftwave.ingest.nwb  # noqa: F401
+
+    return path
+
+
+def driftwave_recording(path: Path, width: float) -> Any:
     """The whole of `driftwave ingest` but for writing the store."""
     from driftwave.config import parse_layout
     from driftwave.ingest.nwb import open_nwb, read_recording
@@ -87,117 +135,178 @@ def driftwave_recording(path: Path) -> np.ndarray:
     layout = {
         "name": "benchmark",
         "description": "a benchmark",
-        "bin_width": WIDTH,
+        "bin_width": width,
         "spikes": {},
-        "trials": {"window": [0.0, BINS * WIDTH]},
+        "trials": {"window": [0.0, LENGTH]},
     }
     with open_nwb(path) as file:
-        tree = read_recording(file, parse_layout(layout), session="benchmark")
-    return np.asarray(tree["spikes/counts"].values)
+        return read_recording(file, parse_layout(layout), session="benchmark")
 
 
-def histogram_by_unit(path: Path) -> np.ndarray:
-    """h5py and np.histogram, unit by unit."""
-    times, ends = _ragged(path)
-    edges = np.arange(TRIALS * BINS + 1) * WIDTH - 1e-8
+def histogram_by_unit(read: tuple[np.ndarray, np.ndarray], width: float) -> np.ndarray:
+    """np.histogram, unit by unit."""
+    times, ends = read
+    edges = np.arange(TRIALS * bins_of(width) + 1) * width - 1e-8
     counts = [np.histogram(own, edges)[0] for own in np.split(times, ends[:-1])]
-    return np.stack(counts, axis=-1).astype(np.uint16).reshape(TRIALS, BINS, UNITS)
+    return np.stack(counts, axis=-1).astype(np.uint16).reshape(TRIALS, -1, UNITS)
 
 
-def histogram_by_trial(path: Path) -> np.ndarray:
-    """h5py and np.histogram, unit by unit and trial by trial."""
-    times, ends = _ragged(path)
-    counts = np.zeros((TRIALS, BINS, UNITS), dtype=np.uint16)
-    edges = np.arange(BINS + 1) * WIDTH - 1e-8
-    for unit, own in enumerate(np.split(times, ends[:-1])):
-        low = np.searchsorted(own, STARTS + edges[0])
-        high = np.searchsorted(own, STARTS + edges[-1])
-        for trial in range(TRIALS):
-            inside = own[low[trial] : high[trial]]
-            counts[trial, :, unit] = np.histogram(inside, STARTS[trial] + edges)[0]
-    return counts
-
-
-def pynapple(path: Path) -> np.ndarray:
-    """pynapple's count and build_tensor."""
+def read_for_pynapple(path: Path) -> Any:
+    """A TsGroup."""
     import pynapple as nap
 
-    times, ends = _ragged(path)
-    group = nap.TsGroup({k: nap.Ts(own) for k, own in enumerate(np.split(times, ends[:-1]))})
-    epochs = nap.IntervalSet(STARTS, STARTS + BINS * WIDTH - 1e-9)
-    tensor = nap.build_tensor(group, epochs, bin_size=WIDTH)
-    return np.moveaxis(np.nan_to_num(tensor), 0, -1)
+    times, ends = ragged(path)
+    return nap.TsGroup({k: nap.Ts(own) for k, own in enumerate(np.split(times, ends[:-1]))})
 
 
-ROUTES: dict[str, Callable[[Path], np.ndarray]] = {
-    "h5py + bincount (floor)": floor,
-    "driftwave binning": driftwave_binning,
-    "driftwave ingest, all but writing": driftwave_recording,
-    "np.histogram by unit": histogram_by_unit,
-    "np.histogram by unit and trial": histogram_by_trial,
-    "pynapple": pynapple,
+def pynapple_count(group: Any, width: float) -> np.ndarray:
+    """pynapple's count over trials."""
+    import pynapple as nap
+
+    epochs = nap.IntervalSet(STARTS, STARTS + LENGTH - 1e-9)
+    return np.asarray(group.count(width, ep=epochs).values)
+
+
+def read_by_nlb_tools(path: Path) -> Any:
+    """nlb_tools' data set, in bins of 1 ms."""
+    from nlb_tools.nwb_interface import NWBDataset
+
+    return NWBDataset(str(path), split_heldout=False)
+
+
+def nlb_resample(dataset: Any, width: float) -> Any:
+    """nlb_tools' resample."""
+    dataset.resample(round(width * 1000))
+    return dataset
+
+
+def nlb_trials(dataset: Any, width: float) -> np.ndarray:
+    """nlb_tools' resample, its cutting into trials and a tensor of them."""
+    dataset.resample(round(width * 1000))
+    frame = dataset.make_trial_data(allow_overlap=True)
+    counts = frame["spikes"].to_numpy()
+    return counts.reshape(TRIALS, -1, UNITS)
+
+
+def _tree_bytes(tree: Any) -> int:
+    return sum(v.nbytes for node in tree.subtree for v in node.to_dataset().variables.values())
+
+
+def _dataset_bytes(dataset: Any) -> int:
+    return int(dataset.data["spikes"].to_numpy().nbytes)
+
+
+def _dataset_total(dataset: Any) -> float:
+    return float(np.nansum(dataset.data["spikes"].to_numpy().astype(np.float32), dtype=float))
+
+
+OURS = "driftwave, binning"
+ROUTES: dict[str, Route] = {
+    OURS: Route(read_for_driftwave, driftwave_binning),
+    "one bincount (floor)": Route(ragged, floor),
+    "driftwave, ingest but for writing": Route(
+        import_driftwave,
+        driftwave_recording,
+        _tree_bytes,
+        lambda tree: float(tree["spikes/counts"].values.sum(dtype=np.int64)),
+    ),
+    "np.histogram by unit": Route(ragged, histogram_by_unit),
+    "pynapple, count": Route(read_for_pynapple, pynapple_count),
+    "nlb_tools, resample": Route(
+        read_by_nlb_tools, nlb_resample, _dataset_bytes, _dataset_total, again=False
+    ),
+    "nlb_tools, resample and trials": Route(
+        read_by_nlb_tools,
+        nlb_trials,
+        total=lambda counts: float(np.nansum(counts.astype(np.float32), dtype=float)),
+        again=False,
+    ),
 }
 
 
-def _peak() -> float:
-    """Peak memory of this program, MB.
-
-    getrusage would do, but a child inherits its parent's peak across exec; VmHWM starts afresh.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
-        return float(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def _status(key: str) -> float:
+    """MB of an entry of this process's status (Linux)."""
+    text = Path("/proc/self/status").read_text()
+    line = next(x for x in text.splitlines() if x.startswith(key))
+    return float(line.split()[1]) / 1024
 
 
-def measure(route: str, path: Path, repeats: int) -> dict[str, float]:
-    """Median CPU seconds of a route in this process, after one run to warm up, and its peak."""
-    ROUTES[route](path)
+def measure(name: str, path: Path, width: float, repeats: int) -> dict[str, float]:
+    """CPU s of reading and binning, and the memory of the first call, in this process."""
+    route = ROUTES[name]
+    before = time.process_time()
+    read = route.read(path)
+    reading = time.process_time() - before
+    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+    resting = _status("VmRSS")
     spent = []
-    for _ in range(repeats):
+    for _ in range(repeats if route.again else 1):
         before = time.process_time()
-        counts = ROUTES[route](path)
+        found = route.bin(read, width)
         spent.append(time.process_time() - before)
+        if len(spent) == 1:
+            peak = _status("VmHWM")
+            result, spikes = route.result(found), route.total(found)
+        del found
     return {
-        "cpu": statistics.median(spent),
-        "peak": _peak(),
-        "spikes": float(counts.sum(dtype=int)),
+        "read": reading,
+        "bin": statistics.median(spent),
+        "extra": peak - resting - result / 1024**2,
+        "result": result / 1024**2,
+        "peak": peak,
+        "spikes": spikes,
     }
+
+
+def _interpreter(route: str, peer: str | None) -> str | None:
+    """The interpreter of a route; None if it cannot run."""
+    if route.startswith("nlb_tools"):
+        return peer
+    if route.startswith("pynapple") and importlib.util.find_spec("pynapple") is None:
+        return None
+    return sys.executable
 
 
 def main() -> None:
     """Measure every route in a process of its own and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--spikes", type=int, default=9_660_000)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--spikes", type=int, default=10_000_000)
+    parser.add_argument("--width", type=float, default=0.005)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--peer-python", help="Interpreter with nlb_tools and pandas < 2.3.")
     parser.add_argument("--route", help=argparse.SUPPRESS)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.route:
-        print(json.dumps(measure(options.route, options.file, options.repeats)))
+        found = measure(options.route, options.file, options.width, options.repeats)
+        print(json.dumps(found))
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "benchmark.nwb"
         make_file(path, options.spikes)
-        print(f"{'route':36s}{'CPU s':>8s}{'ratio':>8s}{'peak MB':>9s}{'spikes':>12s}")
+        size = options.spikes * 8 / 1024**2
+        print(f"{options.spikes} spikes ({size:.0f} MB), bins of {1000 * options.width:g} ms")
+        heads = ("read", "bin", "ratio", "extra", "x times", "result", "peak MB", "spikes")
+        print(f"{'route':36s}" + "".join(f"{head:>9s}" for head in heads))
         base = None
         for route in ROUTES:
-            if route == "pynapple" and importlib.util.find_spec("pynapple") is None:
+            python = _interpreter(route, options.peer_python)
+            if python is None:
                 print(f"{route:36s} not installed")
                 continue
-            command = [sys.executable, __file__, "--route", route, "--file", str(path)]
-            done = subprocess.run(
-                [*command, "--repeats", str(options.repeats)],
-                capture_output=True,
-                text=True,
-                check=True,
-            )
+            command = [python, __file__, "--route", route, "--file", str(path)]
+            command += ["--width", str(options.width), "--repeats", str(options.repeats)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                print(f"{route:36s} failed: {done.stderr.strip().splitlines()[-1]}")
+                continue
             found = json.loads(done.stdout.splitlines()[-1])
-            base = base or found["cpu"]
+            base = base or found["bin"]
             print(
-                f"{route:36s}{found['cpu']:8.3f}{found['cpu'] / base:8.1f}"
-                f"{found['peak']:9.0f}{found['spikes']:12.0f}"
+                f"{route:36s}{found['read']:9.2f}{found['bin']:9.2f}{found['bin'] / base:9.1f}"
+                f"{found['extra']:9.0f}{found['extra'] / size:9.2f}{found['result']:9.0f}"
+                f"{found['peak']:9.0f}{found['spikes']:9.0f}",
+                flush=True,
             )
 
 

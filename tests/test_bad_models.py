@@ -25,9 +25,10 @@ from driftwave.errors import DriftwaveError, InputError
 from driftwave.figures import training as training_figure
 from driftwave.inference.data import rates_dataset, spike_arrays
 from driftwave.inference.training import History, Schedule, _Run, train
+from driftwave.joblog import read_attempts
 from driftwave.scores.table import read_table, score_model
 from driftwave.store import open_dataset, write_tree
-from driftwave.summary import _own_state, last_event
+from driftwave.summary import _own_state
 from driftwave.workflow_plan import Job
 from test_contract import models, quick_params
 
@@ -277,7 +278,7 @@ def test_divergence_is_stepped_back_and_said(
     assert last["notes"] == [f"m: training diverged: {notes}."]
     outputs = (str(tmp_path / "fit"), str(tmp_path / "latents.zarr"))
     job = Job("s", "fit", "m", outputs, (), str(tmp_path / "fit.jsonl"))
-    assert _own_state(job, last_event(job.log)) == ("done", last["notes"][0])
+    assert _own_state(job, read_attempts(job.log)) == ("done", last["notes"][0])
     table = score_model(recording(), latents, seed=0, resamples=20)
     (cost,) = table.loc[table["metric"] == "cpu_seconds", "note"]
     assert "training diverged 1 times" in cost

@@ -82,7 +82,7 @@ def test_other_problems_are_counted() -> None:
         ("models: [", "expected valid YAML"),
         ("- a\n", "found list, expected a mapping"),
         ("", "found NoneType, expected a mapping"),
-        (b"\xff\xfe\x00", "expected valid YAML"),
+        (b"\xff\xfe\x00", "bytes that are not UTF-8 text"),
     ],
 )
 def test_a_file_that_is_no_mapping_is_refused(

@@ -251,7 +251,7 @@ def test_a_run_with_seeds_ends_in_one_table(tmp_path: Path) -> None:
     project.configure(CONFIG | {"models": models}, "lorenz\tlorenz.nwb\tlorenz\t\tfit")
     logs = project.snakemake("--dry-run", "--printshellcmds").stdout
     assert {job.log for job in project.plan().all_jobs()} == {
-        word for word in logs.split() if word.endswith(".jsonl")
+        word for word in logs.split() if word.endswith(".log")
     }
     project.snakemake("results/lorenz/comparison.tsv")
     table = pd.read_csv(project.folder / "results/lorenz/comparison.tsv", sep="\t")

@@ -262,7 +262,8 @@ def test_files_without_a_common_session_are_told(tmp_path: Path) -> None:
 
 def test_the_command_prints_and_writes_the_scores(tmp_path: Path, capsys) -> None:
     paths = written(tmp_path, mc_maze=reach_case(0))
-    main(["evaluate", str(paths[0]), str(paths[1]), "--out", str(tmp_path / "scores.tsv")])
+    out = ["--out", str(tmp_path / "scores.tsv")]
+    main(["benchmark", "evaluate", str(paths[0]), str(paths[1]), *out])
     printed = capsys.readouterr().out
     assert "mc_maze" in printed
     assert "co-bps" in printed

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from driftwave import fingerprint as module
+from driftwave import registry
 
 FILES = {
     "__init__.py": "",
@@ -25,7 +26,7 @@ Edit = Callable[[str, str, str], None]
 
 
 def clear() -> None:
-    for function in vars(module).values():
+    for function in (*vars(module).values(), *vars(registry).values()):
         if hasattr(function, "cache_clear"):
             function.cache_clear()
 
@@ -99,6 +100,23 @@ def test_a_string_that_is_no_docstring_counts(edit: Edit) -> None:
 def test_imports_are_followed_to_any_depth(edit: Edit) -> None:
     assert changed_by(edit, "shared.py", "deep.value", "deep.value * 2") == {"one"}
     assert changed_by(edit, "deep.py", "math.pi", "math.e") == {"one", "lazy"}
+
+
+def test_relative_imports_are_followed_as_well(edit: Edit) -> None:
+    edit("models/two.py", "def fit", "from . import base\nfrom ..shared import helper\n\ndef fit")
+    edit("models/__init__.py", "", "from .two import fit\n")
+    assert changed_by(edit, "deep.py", "math.pi", "math.e") == {"one", "two", "lazy"}
+    edit("__init__.py", "", "from .models.one import fit\n")
+    before = module.fingerprint("lab")
+    edit("models/one.py", "helper(x)", "helper(x) + 1")
+    assert module.fingerprint("lab") != before
+
+
+def test_what_another_package_takes_of_driftwave_counts(edit: Edit) -> None:
+    edit("models/two.py", "def fit", "from driftwave.strict import NAME_PATTERN\n\ndef fit")
+    seen = module._read("lab.models.two")[1]
+    assert "driftwave.strict" in seen
+    assert "numpy" not in seen
 
 
 def test_cycles_end(edit: Edit) -> None:

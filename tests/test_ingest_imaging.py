@@ -21,7 +21,7 @@ from pynwb.ophys import (
 
 from driftwave.config import parse_layout
 from driftwave.errors import InputError
-from driftwave.ingest import imaging as imaging_module
+from driftwave.ingest import imaging_source as imaging_module
 from driftwave.ingest.inspect import contents, first_layout
 from driftwave.ingest.nwb import open_nwb, read_recording
 from driftwave.phase.signal import wave_signal
@@ -235,7 +235,7 @@ def test_a_movie_is_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     path = filmed(tmp_path / "long.nwb", data)
     expected = data.transpose(0, 2, 1).reshape(1500, 25, 2, 30, 2).mean((2, 4)).reshape(1500, -1)
     del data
-    monkeypatch.setattr(imaging_module, "_READ_BYTES", 1_000_000)
+    monkeypatch.setattr(imaging_module, "READ_BYTES", 1_000_000)
     with open_nwb(path) as file:
         tracemalloc.start()
         asked = layout("acquisition/film", positions="pixels", bin_pixels=2)

@@ -173,7 +173,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["inspect", str(path), "--write-layout", str(tmp_path / "layouts" / "mine.yaml")])
     shown = capsys.readouterr().out
     assert "processing/behavior/hand" in shown
-    assert load_layout("mine", tmp_path / "layouts").name == "task_1"
+    assert load_layout("mine", tmp_path / "layouts").name == "mine"
 
 
 @pytest.mark.recording

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from driftwave.errors import InputError
-from driftwave.joblog import job_log, note
+from driftwave.joblog import KEPT_ATTEMPTS, job_log, log_line, note, read_attempts
 
 
 def events(path: Path) -> list[dict]:
@@ -61,12 +63,102 @@ def test_any_other_fault_is_told_with_its_traceback(tmp_path: Path, error: BaseE
     assert "Traceback" in last["traceback"]
 
 
-def test_a_second_run_starts_a_new_log(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), job_log(tmp_path / "a.jsonl", "fit"):
-        raise ZeroDivisionError
-    with job_log(tmp_path / "a.jsonl", "fit"):
+def test_attempts_stay_in_the_log_until_one_ends_well(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError), job_log(log, "fit"):
+            raise ZeroDivisionError("by zero")
+    with job_log(log, "fit"):
         pass
-    assert [event["state"] for event in events(tmp_path / "a.jsonl")] == ["started", "done"]
+    attempts = read_attempts(log)
+    assert [attempt[-1]["state"] for attempt in attempts] == ["failed", "failed", "done"]
+    assert [attempt[0]["attempt"] for attempt in attempts] == [1, 2, 3]
+    text = log.read_text()
+    assert text.count("ZeroDivisionError: by zero") == 2
+    assert ", attempt 3: fit" in text
+    with job_log(log, "fit"):
+        pass
+    assert [attempt[-1]["state"] for attempt in read_attempts(log)] == ["done"]
+    assert "ZeroDivisionError" not in log.read_text()
+
+
+def test_no_more_than_some_attempts_are_kept(tmp_path: Path) -> None:
+    for _ in range(KEPT_ATTEMPTS + 3):
+        with pytest.raises(ZeroDivisionError), job_log(tmp_path / "a.log", "fit"):
+            raise ZeroDivisionError
+    attempts = read_attempts(tmp_path / "a.log")
+    assert len(attempts) == KEPT_ATTEMPTS + 1
+    assert attempts[-1][0]["attempt"] == KEPT_ATTEMPTS + 3
+
+
+def test_the_text_tells_what_the_job_said_and_how_it_ended(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "fit.m.log"
+
+    def job() -> None:
+        note("m: few trials.")
+        print("lorenz: 1/2 loss 3", file=sys.stderr)
+        print("bar\r", end="", file=sys.stderr)
+        log_line("lorenz: 2/2 loss 2")
+        raise InputError(file="a.nwb", field="units", found="none", expected="some", fix="Add")
+
+    with pytest.raises(InputError), job_log(log, "fit"):
+        job()
+    lines = [line[10:] for line in log.read_text().splitlines()]
+    assert lines[0].endswith("(UTC): fit")
+    assert lines[1].startswith("driftwave ")
+    assert "numpy" in lines[2]
+    assert lines[3:5] == ["Note: m: few trials.", "lorenz: 1/2 loss 3"]
+    assert lines[5] == "lorenz: 2/2 loss 2"
+    assert lines[6].startswith("a.nwb: units: found none")
+    assert lines[7].startswith("Failed after ")
+    assert "peak memory" in lines[7]
+
+
+def test_stderr_is_given_back(tmp_path: Path) -> None:
+    before = sys.stderr
+    with job_log(tmp_path / "a.log", "fit"):
+        assert sys.stderr is not before
+        assert sys.stderr.isatty() == before.isatty()
+    assert sys.stderr is before
+
+
+KILLED = """
+import os, sys, time
+from driftwave import joblog
+joblog._LOOK_SECONDS = 0.05
+with joblog.job_log("a.log", "fit"):
+    taken = bytearray(400_000_000)
+    print("ready", flush=True)
+    time.sleep(30)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_job_leaves_what_is_known(tmp_path: Path, how: signal.Signals) -> None:
+    job = subprocess.Popen(
+        [sys.executable, "-c", KILLED], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    assert job.stdout is not None
+    assert job.stdout.readline() == "ready\n"
+    time.sleep(0.4)
+    job.send_signal(how)
+    job.wait(20)
+    job.stdout.close()
+    last = events(tmp_path / "a.jsonl")[-1]
+    assert last["peak_megabytes"] > 400
+    if how == signal.SIGTERM:
+        assert job.returncode == 143
+        assert last["state"] == "failed"
+        assert "told to stop" in last["why"]
+    else:
+        assert last["state"] == "running"
+
+
+def test_the_memory_of_a_child_counts(tmp_path: Path) -> None:
+    big = "import sys; x = bytearray(700_000_000)"
+    with job_log(tmp_path / "a.log", "film"):
+        subprocess.run([sys.executable, "-c", big], check=True)
+    assert events(tmp_path / "a.jsonl")[-1]["peak_megabytes"] > 600
 
 
 def test_without_a_path_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

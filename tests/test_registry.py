@@ -14,11 +14,18 @@ from driftwave import registry
 from driftwave.errors import DriftwaveError
 
 
+def forget() -> None:
+    """What the registry has found so far."""
+    for function in vars(registry).values():
+        if hasattr(function, "cache_clear"):
+            function.cache_clear()
+
+
 @pytest.fixture(autouse=True)
 def _fresh():
-    registry.plugins.cache_clear()
+    forget()
     yield
-    registry.plugins.cache_clear()
+    forget()
 
 
 def offer(monkeypatch: pytest.MonkeyPatch, group: str, points: dict[str, str]) -> None:
@@ -64,6 +71,8 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     (folder / "__init__.py").write_text("raise ImportError('listing must not import')\n")
     (folder / "slds.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
+    for name in ("otherlab", "otherlab.slds"):  # of another test
+        monkeypatch.delitem(sys.modules, name, raising=False)
 
 
 def test_a_file_in_the_folder_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,10 +85,10 @@ def test_a_file_in_the_folder_is_enough(tmp_path: Path, monkeypatch: pytest.Monk
     )
     (folder / "helper.py").write_text("def other(): ...\n")
     (folder / "_private.py").write_text("def fit(): ...\n")
-    real = registry._source_of
+    real = registry.source_of
     monkeypatch.setattr(
         registry,
-        "_source_of",
+        "source_of",
         lambda m: folder / "__init__.py" if m == "driftwave.models" else real(m),
     )
     found = registry.plugins("models")
@@ -109,6 +118,29 @@ def test_another_package_adds_models_by_entry_points(
     assert "none" not in found
     assert found["smoothing"].module == "driftwave.models.smoothing"  # our own come first
     assert registry.load("models", "slds").fit() == 3
+
+
+def test_listing_does_not_import_the_packages_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside(tmp_path, monkeypatch, '"""Switching."""\nfrom otherlab.core import fit\n')
+    offer(monkeypatch, "driftwave.models", {"slds": "otherlab.slds"})
+    assert registry.plugins("models")["slds"].summary == "Switching."
+    with pytest.raises(DriftwaveError, match=r"importing it fails \(listing must not import\)"):
+        registry.load("models", "slds")
+
+
+def test_a_package_that_is_broken_or_gone_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside(tmp_path, monkeypatch, '"""Switching."""\ndef fit(:\n')
+    offer(monkeypatch, "driftwave.models", {"slds": "otherlab.slds"})
+    with pytest.raises(DriftwaveError, match=r"slds.py: line 2: found invalid syntax"):
+        registry.plugins("models")
+    forget()
+    offer(monkeypatch, "driftwave.models", {"gone": "nolab.gone"})
+    with pytest.raises(DriftwaveError, match=r"nolab.gone: .*No module named 'nolab'"):
+        registry.load("models", "gone")
 
 
 def test_another_package_adds_layouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -258,8 +258,8 @@ def test_the_files_give_the_tables_scores(tmp_path: Path, make: Any) -> None:
     write_tree(recording, tmp_path / "recording.zarr")
     write_tree(latents, tmp_path / "latents.zarr")
     paths = [str(tmp_path / name) for name in ("recording.zarr", "latents.zarr", "p.h5", "t.h5")]
-    main(["export", paths[0], paths[1], "--out", paths[2]])
-    main(["export", paths[0], "--out", paths[3]])
+    main(["benchmark", "export", paths[0], paths[1], "--out", paths[2]])
+    main(["benchmark", "export", paths[0], "--out", paths[3]])
     found = evaluate(paths[3], paths[2]).set_index("metric")
     table = score_model(recording, latents, seed=0).set_index("metric")
     shared = [name for name in found.index if name in table.index]

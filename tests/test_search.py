@@ -24,6 +24,7 @@ from conftest import make_recording
 from driftwave import registry
 from driftwave.config import parse_config
 from driftwave.errors import DriftwaveError, InputError
+from driftwave.joblog import events_path
 from driftwave.preflight import checked_plan
 from driftwave.scores.bits_per_spike import bits_per_spike
 from driftwave.search import plan as search_plan
@@ -580,7 +581,8 @@ def test_jobs_of_a_search_are_planned_in_order(content: dict[str, Any]) -> None:
     assert set(search_plan.targets(plan)) <= made
     assert {row.stage for row in summarise(plan)}.isdisjoint({"search-trial"})
     Path(jobs[0].log).parent.mkdir(parents=True)
-    Path(jobs[0].log).write_text('{"state": "failed", "why": "no memory"}\n')
+    Path(jobs[0].log).touch()
+    events_path(jobs[0].log).write_text('{"state": "failed", "why": "no memory"}\n')
     states = {row.name: row.state for row in summarise(plan) if row.stage.startswith("search")}
     assert states["toy.0.000"] == "failed"
     assert states["toy.1.002"] == "skipped"

@@ -68,12 +68,12 @@ def test_workflow_is_clean_for_its_linter_and_formatter() -> None:
 @pytest.mark.slow
 def test_catalog_entry_is_the_same_workflow(project: Project) -> None:
     jobs = set(project.planned("--snakefile", "workflow/Snakefile"))
-    assert jobs == set(project.planned()) - {"All results are made"}
-    assert len(jobs) == len(list(project.plan().all_jobs()))
+    assert jobs == set(project.planned())
+    assert len(jobs - {"All results are made"}) == len(list(project.plan().all_jobs()))
 
 
 def test_rule_files_stay_short() -> None:
-    for path in [ROOT / "Snakefile", *(ROOT / "workflow" / "rules").glob("*.smk")]:
+    for path in [ROOT / "workflow" / "Snakefile", *(ROOT / "workflow" / "rules").glob("*.smk")]:
         assert len(path.read_text().splitlines()) < 120, path
 
 

@@ -11,7 +11,8 @@ import yaml
 from driftwave import registry, workflow_figures, workflow_plan
 from driftwave.errors import DriftwaveError
 from driftwave.preflight import checked_plan
-from driftwave.summary import as_html, summarise
+from driftwave.summary import summarise
+from driftwave.summary_page import as_html
 from driftwave.workflow_figures import FigureKind
 from driftwave.workflow_plan import Plan
 from test_workflow_plan import SPIKES, content, finish, stages, write_sessions  # noqa: F401

@@ -16,7 +16,9 @@ from driftwave.fingerprint import fingerprint
 from driftwave.preflight import checked_plan
 from driftwave.registry import parameter_names
 from driftwave.schemas import SCHEMAS, schema_text
-from driftwave.summary import as_html, as_tsv, counted, last_event, summarise
+from driftwave.joblog import events_path
+from driftwave.summary import as_tsv, counted, last_event, summarise
+from driftwave.summary_page import as_html
 from driftwave.workflow_figures import FIGURES
 from driftwave.workflow_plan import Plan
 
@@ -284,8 +286,8 @@ def test_fingerprint_ignores_comments_and_docstrings(
 
         (package / "main.py").write_text(main)
         (package / "helper.py").write_text(helper)
-        for cached in ("_root", "_path", "_read", "fingerprint"):
-            getattr(module, cached).cache_clear()
+        for cached in (module._read, module.fingerprint, module.source_of):
+            cached.cache_clear()
         return fingerprint("labpack.main")
 
     first = print_of(source, "VALUE = 1\n")
@@ -314,7 +316,7 @@ def finish(plan: Plan, *, failed: dict[tuple[str, str], str], killed: tuple = ()
         if lost & set(job.inputs):
             lost.update(job.outputs)
             continue
-        log = Path(job.log)
+        log = events_path(job.log)
         log.parent.mkdir(parents=True, exist_ok=True)
         events: list[dict[str, Any]] = [{"state": "started"}]
         if key in failed:
@@ -345,7 +347,7 @@ def test_summary_tells_done_failed_and_skipped(content: dict[str, Any]) -> None:
     assert "found &lt;none&gt;, expected some" in page
     assert "http" not in page
     table = [line.split("\t") for line in as_tsv(states.values()).splitlines()]
-    assert {len(cells) for cells in table} == {7}
+    assert {len(cells) for cells in table} == {9}
     assert counted(states.values()).startswith("1 failed, ")
 
 

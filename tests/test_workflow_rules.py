@@ -119,16 +119,16 @@ def test_every_planned_job_is_a_rule_with_its_log(project: Project) -> None:
     told = re.findall(r"^Shell command: driftwave (.*) --log (\S+)", answer.stdout, re.MULTILINE)
     of = {log: command for command, log in told}
     assert sorted(log for _, log in told) == sorted(job["log"] for job in planned)
-    decoded = of["results/one/logs/decoders.toy_half.smoothing.jsonl"]
+    decoded = of["results/one/logs/decoders.toy_half.smoothing.log"]
     assert decoded.startswith("decode results/one/recording.zarr --plugin toy --latents ")
     assert """--params '{"scale": 0.5}'""" in decoded
-    aligned = of["results/groups/logs/align.pair.jsonl"]
+    aligned = of["results/groups/logs/align.pair.log"]
     assert "align one=results/one/recording.zarr two=results/two/recording.zarr" in aligned
     assert "--encoding one=results/one/encoding/recording.zarr" in aligned
     assert "--encoding two" not in aligned
-    assert "--fit results/one/models/ndt/fit" in of["results/one/logs/activations.hidden.jsonl"]
-    assert "--file results/simulated/one.zarr" in of["results/one/logs/activations.file.jsonl"]
-    drawn = of["results/one/logs/figure.toy_both.jsonl"]
+    assert "--fit results/one/models/ndt/fit" in of["results/one/logs/activations.hidden.log"]
+    assert "--file results/simulated/one.zarr" in of["results/one/logs/activations.file.log"]
+    drawn = of["results/one/logs/figure.toy_both.log"]
     assert "--result encoding=results/one/encoding/recording.zarr" in drawn
 
 

@@ -76,10 +76,12 @@ def activations(
     """Write a model's hidden units, or activations from a file, beside the recording's trials."""
     from driftwave.activations.write import read_activations
     from driftwave.compute import blas_threads
+    from driftwave.provenance import used
     from driftwave.recording import open_recording
     from driftwave.store import write_tree
 
     facts = {"stage": "activations", "plugin": plugin, "recording": str(recording)}
+    used(fit or file or recording)
     with blas_threads(threads):
         found = read_activations(open_recording(recording), fit=fit, plugin=plugin, path=file)
         write_tree(found, out, facts={**facts, "source": str(fit or file)})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +9,18 @@ from typing import Any
 
 import click
 
-from driftwave import __version__
+from driftwave import __version__, isolation
 from driftwave.analysis_commands import COMMANDS as ANALYSIS_COMMANDS
-from driftwave.command import PATH, named_paths
+from driftwave.atomic import refusal, tell_hdf5_echoes_once
+from driftwave.command import PATH, named_paths, result_name, run_logged
 from driftwave.errors import DriftwaveError
 from driftwave.experiments._commands import COMMANDS as EXPERIMENT_COMMANDS
+from driftwave.ingest_commands import COMMANDS as INGEST_COMMANDS
+from driftwave.run_commands import COMMANDS as RUN_COMMANDS
+from driftwave.scaffold.commands import COMMANDS as SCAFFOLD_COMMANDS
+from driftwave.scores.commands import COMMANDS as BENCHMARK_COMMANDS
 from driftwave.search.commands import COMMANDS as SEARCH_COMMANDS
+from driftwave.verification import COMMANDS as VERIFY_COMMANDS
 from driftwave.waves._commands import COMMANDS as WAVES_COMMANDS
 
 _LOG_OPTION = click.option(
@@ -35,16 +40,35 @@ def cli() -> None:
     """From NWB recordings to latent dynamics, decoding, manifolds and travelling waves."""
 
 
-for _command in (*SEARCH_COMMANDS, *EXPERIMENT_COMMANDS, *ANALYSIS_COMMANDS, *WAVES_COMMANDS):
+for _command in (
+    *INGEST_COMMANDS,
+    *SCAFFOLD_COMMANDS,
+    *RUN_COMMANDS,
+    *SEARCH_COMMANDS,
+    *BENCHMARK_COMMANDS,
+    *EXPERIMENT_COMMANDS,
+    *ANALYSIS_COMMANDS,
+    *WAVES_COMMANDS,
+    *VERIFY_COMMANDS,
+):
     cli.add_command(_command)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; a fault the user can mend ends in one sentence and exit status 1."""
+    if arguments is None and sys.argv[1:2] and sys.argv[1] in isolation.COMMANDS:
+        isolation.run(lambda: main(sys.argv[1:]), sys.argv[1:])
+    tell_hdf5_echoes_once()
     try:
         cli.main(args=arguments, standalone_mode=False)
     except DriftwaveError as error:
         _say(f"Error: {error}")
+        sys.exit(1)
+    except OSError as error:
+        sentence = refusal(error)
+        if sentence is None:
+            raise
+        _say(f"Error: {sentence}")
         sys.exit(1)
     except click.ClickException as error:
         error.show()
@@ -64,10 +88,8 @@ def _logged(command: Callable[..., None]) -> Callable[..., None]:
     @_LOG_OPTION
     @functools.wraps(command)
     def wrapper(*args: Any, log: Path | None, **kwargs: Any) -> None:
-        from driftwave.joblog import job_log
-
-        with job_log(log, click.get_current_context().info_name or ""):
-            command(*args, **kwargs)
+        name = click.get_current_context().info_name or ""
+        run_logged(name, log, kwargs, lambda: command(*args, **kwargs))
 
     return wrapper
 
@@ -75,12 +97,14 @@ def _logged(command: Callable[..., None]) -> Callable[..., None]:
 def _mapping(text: str) -> dict[str, Any]:
     import yaml
 
+    from driftwave.reading import parse_yaml, plain
+
     try:
-        content = yaml.safe_load(text)
+        content = parse_yaml(text)
     except yaml.YAMLError as error:
-        raise click.BadParameter(f"--params is not a mapping: {error}") from error
+        raise click.BadParameter(f"--params is not a mapping: {plain(error)}") from error
     if not isinstance(content, dict):
-        raise click.BadParameter(f"--params must be a mapping, got {text!r}")
+        raise click.BadParameter(f"--params must be a mapping, got {plain(text, 100)!r}")
     return content
 
 
@@ -102,61 +126,10 @@ def simulate(simulator: str, out: Path, seed: int, params: str) -> None:
 
 
 @cli.command()
-@click.argument("file", type=PATH)
-@click.option("--write-layout", type=PATH, default=None, help="Write a first layout to edit.")
-def inspect(file: Path, write_layout: Path | None) -> None:
-    """Print what an NWB file holds, and write a first layout for it."""
-    from driftwave.ingest.inspect import contents, first_layout
-    from driftwave.store import write_text
-
-    click.echo(contents(file).to_string(index=False))
-    if write_layout:
-        write_text(write_layout, first_layout(file))
-        click.echo(f"\nLayout written to {write_layout}; edit it, then run `driftwave ingest`.")
-
-
-@cli.command()
-@click.argument("nwb", type=PATH)
-@click.option("--layout", required=True, help="Layout name or YAML path.")
-@click.option("--layouts", default="config/layouts", show_default=True, help="Folder of layouts.")
-@click.option("--session", required=True, help="Session name.")
-@click.option("--sha256", default=None, help="Checksum the file must have.")
-@click.option(
-    "--bin-width",
-    type=click.FloatRange(min=0, min_open=True),
-    default=None,
-    help="Bin width, s; default that of the layout.",
-)
-@_OUT
-@_THREADS
-@_logged
-def ingest(
-    nwb: Path,
-    layout: str,
-    layouts: str,
-    session: str,
-    sha256: str | None,
-    bin_width: float | None,
-    out: Path,
-    threads: int,
-) -> None:
-    """Turn an NWB file into a recording store."""
-    from driftwave.compute import dask_threads
-    from driftwave.config import load_layout
-    from driftwave.ingest.nwb import open_nwb, read_recording
-    from driftwave.store import write_tree
-
-    chosen = load_layout(layout, layouts)
-    if bin_width is not None:
-        chosen = chosen.model_copy(update={"bin_width": bin_width})
-    with dask_threads(threads), open_nwb(nwb, sha256=sha256) as file:
-        tree = read_recording(file, chosen, session=session)
-        write_tree(tree, out, facts={"stage": "ingest", "source_file": str(nwb)})
-
-
-@cli.command()
 @click.argument("recording", type=PATH)
-@click.option("--model", required=True, help="Name of this model in the results.")
+@click.option(
+    "--model", required=True, callback=result_name, help="Name of this model in the results."
+)
 @click.option("--plugin", default=None, help="Model plug-in; default the model's name.")
 @click.option("--out-fit", type=PATH, required=True, help="Folder for the fitted model.")
 @click.option("--checkpoint", type=PATH, default=None, help="Scratch folder to resume from.")
@@ -197,7 +170,9 @@ def fit(
 
 @cli.command()
 @click.argument("members", type=PATH, nargs=-1, required=True)
-@click.option("--model", required=True, help="Name of the ensemble in the results.")
+@click.option(
+    "--model", required=True, callback=result_name, help="Name of the ensemble in the results."
+)
 @_OUT
 @_logged
 def ensemble(members: tuple[Path, ...], model: str, out: Path) -> None:
@@ -249,37 +224,6 @@ def compare(
 
 
 @cli.command()
-@click.argument("recording", type=PATH)
-@click.argument("latents", type=PATH, required=False)
-@_OUT
-@_logged
-def export(recording: Path, latents: Path | None, out: Path) -> None:
-    """Write rates, or without LATENTS the targets, as the Neural Latents Benchmark's h5."""
-    from driftwave.recording import open_recording
-    from driftwave.scores.prediction_file import prediction, target, write_h5
-    from driftwave.store import open_dataset
-
-    tree = open_recording(recording)
-    write_h5(out, prediction(tree, open_dataset(latents)) if latents else target(tree))
-
-
-@cli.command()
-@click.argument("targets", type=PATH)
-@click.argument("predictions", type=PATH)
-@click.option("--out", type=PATH, default=None, help="Also write the scores to this table (tsv).")
-@_logged
-def evaluate(targets: Path, predictions: Path, out: Path | None) -> None:
-    """Score an h5 of predicted rates against one of targets, as the benchmark does."""
-    from driftwave.scores.benchmark import evaluate as scores_of
-    from driftwave.store import write_text
-
-    table = scores_of(targets, predictions)
-    click.echo(table.to_string(index=False))
-    if out is not None:
-        write_text(out, table.to_csv(sep="\t", index=False))
-
-
-@cli.command()
 @click.argument("name")
 @click.option("--recording", type=PATH, default=None)
 @click.option(
@@ -306,57 +250,6 @@ def _open_result(path: Path) -> Any:
     from driftwave.store import open_dataset
 
     return open_scores(path) if path.suffix == ".tsv" else open_dataset(path)
-
-
-@cli.command(name="list")
-@click.argument("kind", default="models")
-def list_plugins(kind: str) -> None:
-    """List plug-ins of a kind: name, one line, paper."""
-    from driftwave import registry
-
-    for plugin in registry.plugins(kind).values():
-        paper = f" [{plugin.paper}]" if plugin.paper else ""
-        click.echo(f"{plugin.name:24s} {plugin.summary}{paper}")
-
-
-@cli.command()
-@click.option("--config", required=True, help="Configuration file, or its content as JSON.")
-@click.option("--out", type=PATH, required=True, help="Table (tsv); an html page goes beside it.")
-@_logged
-def summary(config: str, out: Path) -> None:
-    """Tell what became of each job of the workflow, from the jobs' logs."""
-    from driftwave.store import write_text
-    from driftwave.summary import as_html, as_tsv, counted, summarise
-    from driftwave.workflow_plan import Plan
-
-    text = config if config.startswith("{") else Path(config).read_text(encoding="utf-8")
-    rows = summarise(Plan.read(_mapping(text)))
-    write_text(out, as_tsv(rows))
-    write_text(out.with_suffix(".html"), as_html(rows))
-    click.echo(f"Jobs: {counted(rows)}.")
-    for row in rows:
-        if row.state == "failed":
-            click.echo(f"  {row.session}: {row.stage} {row.name}: {row.why}")
-
-
-@cli.command()
-@click.argument("folder", type=PATH)
-def verify(folder: Path) -> None:
-    """Check every store below a folder: chunks, checksums, provenance."""
-    from driftwave.store import verify_store
-
-    stores = sorted(p for p in folder.rglob("*.zarr") if not p.name.startswith("."))
-    if not stores:
-        raise DriftwaveError(f"{folder}: found no zarr store; give the folder of the results.")
-    problems = {store: verify_store(store) for store in stores}
-    for store, found in problems.items():
-        click.echo(f"{'damaged' if found else 'whole':8s} {store}")
-        for problem in found:
-            click.echo(f"         {problem}")
-    bad = sum(map(bool, problems.values()))
-    click.echo(json.dumps({"stores": len(stores), "damaged": bad}))
-    if bad:
-        raise DriftwaveError(f"{bad} of {len(stores)} stores are damaged; delete them and re-run.")
 
 
 if __name__ == "__main__":

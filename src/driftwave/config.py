@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, field_validator
 
+from driftwave.address import REMOTE_MEGABYTES, shown, table_fault
 from driftwave.analysis_settings import (
     ActivationsConfig,
     ConnectomeConfig,
@@ -18,10 +19,12 @@ from driftwave.analysis_settings import (
     GroupConfig,
     NamedAnalysisConfig,
 )
+from driftwave.dask_settings import DaskConfig
 from driftwave.errors import DriftwaveError, InputError
 from driftwave.layout import Layout
+from driftwave.reading import check_extent, plain, read_text, read_yaml
 from driftwave.search.settings import SearchConfig
-from driftwave.strict import Name, Strict
+from driftwave.strict import NAME_PATTERN, Name, PathText, Strict, WorkflowPath
 
 Stage = Literal["fit", "decode", "manifold", "encode", "connectome", "waves"]
 
@@ -81,23 +84,40 @@ class ExperimentConfig(Strict):
 class Config(Strict):
     """The workflow's configuration."""
 
-    results: str = Field("results", description="Folder for all outputs.")
-    data_root: str = Field(
+    results: WorkflowPath = Field("results", description="Folder for all outputs.")
+    data_root: PathText = Field(
         ".", description="Folder that relative NWB paths of the session table start from."
     )
-    sessions: str = Field("config/sessions.tsv", description="Session table.")
+    sessions: PathText = Field("config/sessions.tsv", description="Session table.")
     absent: Literal["stop", "skip"] = Field(
         "stop",
         description="Sessions whose NWB file is not there: stop before the first job, or leave "
         "them out and list them in the summary.",
     )
-    layouts: str = Field("config/layouts", description="Folder of layouts.")
+    remote: Literal["auto", "ranges", "whole"] = Field(
+        "auto",
+        description="How NWB files on the web and on DANDI are read: whole if a checksum is "
+        "stated, else in ranges (auto); in ranges, DANDI's checksum unchecked; or whole.",
+    )
+    cache: PathText | None = Field(
+        None,
+        description="Folder of whole copies of remote files; default that of the environment "
+        "variable DRIFTWAVE_CACHE, or driftwave in the user's cache folder.",
+    )
+    layouts: PathText = Field("config/layouts", description="Folder of layouts.")
     seed: int = 0
     seeds: int = Field(
         1, ge=1, description="Fits of each model, with seeds `seed`, `seed` + 1 and so on."
     )
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$",
+        description="auto, cpu, cuda or cuda:N.",
+    )
     threads: int = Field(1, ge=1, description="Threads of one fit or analysis job.")
+    dask: DaskConfig = Field(
+        DaskConfig(), description="Where the tasks of one large job run; default its threads."
+    )
     simulations: dict[Name, SimulationConfig] = Field(default_factory=dict)
     experiments: dict[Name, ExperimentConfig] = Field(default_factory=dict)
     models: dict[Name, ModelConfig]
@@ -139,8 +159,11 @@ class Session(Strict):
     """One row of the session table."""
 
     session: Name
-    nwb: str = Field(description="NWB file; relative paths start at data_root.")
-    layout: str = Field(description="Layout name or path of a YAML file.")
+    nwb: PathText = Field(
+        description="NWB file: a path, relative ones from data_root; an http(s) address; or "
+        "dandi:DANDISET[@VERSION]/PATH."
+    )
+    layout: PathText = Field(description="Layout name or path of a YAML file.")
     models: list[str] | None = Field(
         None, description="Comma-separated model names; empty for all that fit the layout."
     )
@@ -151,6 +174,12 @@ class Session(Strict):
     bin_width: float | None = Field(
         None, gt=0, description="Bin width, s; empty for that of the layout."
     )
+    megabytes: float | None = Field(
+        None,
+        gt=0,
+        description="Size of a remote NWB file, MB, from which jobs' memory and time are reckoned; "
+        f"default {REMOTE_MEGABYTES:g}.",
+    )
 
     @field_validator("models", "stages", mode="before")
     @classmethod
@@ -159,7 +188,15 @@ class Session(Strict):
             return [part.strip() for part in value.split(",") if part.strip()] or None
         return value
 
-    @field_validator("sha256", "bin_width", mode="before")
+    @field_validator("nwb")
+    @classmethod
+    def _usable_address(cls, value: str) -> str:
+        fault = table_fault(value)
+        if fault:
+            raise ValueError(fault)
+        return value
+
+    @field_validator("sha256", "bin_width", "megabytes", mode="before")
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return value or None
@@ -170,14 +207,15 @@ def _explain(error: ValidationError, file: str | Path, prefix: str = "") -> Inpu
     # Defaults that follow from a field that is wrong are no problems of their own.
     told = [one for one in error.errors() if one["type"] != "default_factory_not_called"]
     first, *others = told
-    key = ".".join([prefix, *map(str, first["loc"])]).strip(".") or "top level"
+    key = plain(".".join([prefix, *map(str, first["loc"])]).strip(".")) or "top level"
     more = f" ({len(others)} more problems follow in this file)" if others else ""
-    found = first.get("input")
+    given = first.get("input")
+    found = shown(given) if isinstance(given, str) else given  # an address may hold a password
     return InputError(
         file=file,
         field=key,
-        found="nothing" if first["type"] == "missing" else repr(found)[:120],
-        expected=first["msg"][0].lower() + first["msg"][1:],
+        found="nothing" if first["type"] == "missing" else plain(repr(found), 120),
+        expected=plain(first["msg"][0].lower() + first["msg"][1:]),
         fix=(
             "Remove the key or mend its spelling"
             if first["type"] == "extra_forbidden"
@@ -187,38 +225,9 @@ def _explain(error: ValidationError, file: str | Path, prefix: str = "") -> Inpu
     )
 
 
-def _read_yaml(path: Path) -> Mapping[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(
-            file=path,
-            field="file",
-            found="no such file",
-            expected="a YAML file",
-            fix="Mend the path",
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(
-            file=path,
-            field="file",
-            found=re.sub(r"\s+", " ", str(error)),
-            expected="valid YAML",
-            fix="Mend the syntax at that line",
-        ) from error
-    if not isinstance(content, Mapping):
-        raise InputError(
-            file=path,
-            field="top level",
-            found=type(content).__name__,
-            expected="a mapping of keys",
-            fix="Write it as `key: value` lines",
-        )
-    return content
-
-
 def parse_config(content: Mapping[str, Any], file: str | Path = "config") -> Config:
     """Validate a configuration mapping (as Snakemake hands it over)."""
+    check_extent(content, file)
     try:
         return Config.model_validate(content)
     except ValidationError as error:
@@ -227,11 +236,12 @@ def parse_config(content: Mapping[str, Any], file: str | Path = "config") -> Con
 
 def load_config(path: str | Path) -> Config:
     """Read and validate a configuration file."""
-    return parse_config(_read_yaml(Path(path)), path)
+    return parse_config(read_yaml(path), path)
 
 
 def parse_layout(content: Mapping[str, Any], file: str | Path = "layout") -> Layout:
     """Validate a layout mapping."""
+    check_extent(content, file)
     try:
         return Layout.model_validate(content)
     except ValidationError as error:
@@ -243,7 +253,8 @@ def find_layout(name: str, folder: str | Path = "config/layouts") -> Path:
     if name.endswith((".yaml", ".yml")):
         return Path(name)
     path = Path(folder) / f"{name}.yaml"
-    if path.exists():
+    # Any other name would reach out of the folder; a layout elsewhere is given by its path.
+    if re.match(NAME_PATTERN, name) and path.exists():
         return path
     from driftwave.registry import layout_paths
 
@@ -254,7 +265,7 @@ def find_layout(name: str, folder: str | Path = "config/layouts") -> Path:
     raise InputError(
         file=path,
         field="layout",
-        found=f"no layout named {name!r}",
+        found=f"no layout named {plain(name, 100)!r}",
         expected=f"one of {known}",
         fix="Mend the name, or write a first one with `driftwave inspect FILE --write-layout PATH`",
     )
@@ -263,7 +274,7 @@ def find_layout(name: str, folder: str | Path = "config/layouts") -> Path:
 def load_layout(name: str, folder: str | Path = "config/layouts") -> Layout:
     """Read and validate a layout by name or path."""
     path = find_layout(name, folder)
-    return parse_layout(_read_yaml(path), path)
+    return parse_layout(read_yaml(path), path)
 
 
 def load_sessions(path: str | Path) -> list[Session]:
@@ -274,23 +285,8 @@ def load_sessions(path: str | Path) -> list[Session]:
     InputError
         Naming the row and column at fault, or a session named twice.
     """
-    path = Path(path)
-    try:
-        lines = [
-            line
-            for line in path.read_text(encoding="utf-8").splitlines()
-            if line.strip() and not line.startswith("#")
-        ]
-    except FileNotFoundError:
-        raise InputError(
-            file=path,
-            field="file",
-            found="no such file",
-            expected="a tab-separated session table",
-            fix="Mend `sessions` in the configuration",
-        ) from None
     rows: list[Session] = []
-    for number, row in enumerate(csv.DictReader(lines, delimiter="\t"), start=2):
+    for number, row in _table_rows(path):
         extra = row.pop(None, None)
         if extra:
             raise InputError(
@@ -304,8 +300,7 @@ def load_sessions(path: str | Path) -> list[Session]:
             rows.append(Session.model_validate({k: v or "" for k, v in row.items()}))
         except ValidationError as error:
             raise _explain(error, path, prefix=f"row {number}") from error
-    names = [row.session for row in rows]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, n in Counter(row.session for row in rows).items() if n > 1)
     if twice:
         raise InputError(
             file=path,
@@ -323,6 +318,37 @@ def load_sessions(path: str | Path) -> list[Session]:
             fix="Add a line: session, nwb, layout",
         )
     return rows
+
+
+def _table_rows(path: str | Path) -> Iterator[tuple[int, dict]]:
+    """Rows of a tab-separated table by their line, comments and empty lines left out."""
+    text = read_text(
+        path,
+        expected="a tab-separated session table",
+        missing="Mend `sessions` in the configuration",
+    )
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    table = csv.DictReader(lines, delimiter="\t", strict=True)
+    try:
+        heads = list(table.fieldnames or ())
+        twice = sorted({plain(name, 60) for name in heads if heads.count(name) > 1})
+        if twice:
+            raise InputError(
+                file=path,
+                field="first row",
+                found=f"columns {twice} more than once",
+                expected="each column once",
+                fix="Rename or remove a column",
+            )
+        yield from enumerate(table, start=2)
+    except csv.Error as error:
+        raise InputError(
+            file=path,
+            field=f"row {table.line_num}",
+            found=f"what is no row of a table ({plain(error)})",
+            expected="cells separated by tabs, quotes in pairs",
+            fix="Mend that line",
+        ) from error
 
 
 def parse_params(module: Any, content: Mapping[str, Any], name: str) -> Any:

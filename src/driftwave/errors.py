@@ -27,11 +27,11 @@ class InputError(DriftwaveError):
     def __init__(
         self, *, file: str | Path, field: str, found: object, expected: object, fix: str
     ) -> None:
-        self.file = str(file)
-        self.field = field
-        self.found = str(found)
-        self.expected = str(expected)
-        self.fix = fix
+        self.file = _printable(file)
+        self.field = _printable(field)
+        self.found = _printable(found)
+        self.expected = _printable(expected)
+        self.fix = _printable(fix)
         super().__init__(
             f"{self.file}: {field}: found {self.found}, expected {self.expected}; {fix}."
         )
@@ -46,6 +46,11 @@ class InputError(DriftwaveError):
             "fix": self.fix,
         }
         return _rebuild_input_error, (arguments,)
+
+
+def _printable(value: object) -> str:
+    """Text without what would break a line, a terminal or an encoding: names come from files."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
 
 
 def _rebuild_input_error(arguments: dict[str, str]) -> InputError:

@@ -1,52 +1,41 @@
 """A hash of the code a rule runs, so that editing a model re-runs that model and nothing else.
 
-Snakemake does not watch package code. The fingerprint covers a module and everything of driftwave
-it imports, by syntax tree: comments and formatting do not count.
+Snakemake does not watch package code. The fingerprint covers a module and everything that it
+imports of its own package and of driftwave, by syntax tree: comments and formatting do not count.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.util
 from functools import cache
 from pathlib import Path
 
+from driftwave.registry import source_of
+from driftwave.remembered import remembered
+
 # The plumbing that dispatches to stages; a change there does not change a result.
-_NOT_FOLLOWED = {"driftwave.cli", "driftwave.registry", "driftwave.fingerprint"}
+_NOT_FOLLOWED = {
+    "driftwave.cli",
+    "driftwave.registry",
+    "driftwave.fingerprint",
+    "driftwave.remembered",
+}
 
 
-@cache
-def _root(package: str) -> Path | None:
-    """Folder that holds a top-level package or module; finding it imports nothing."""
-    spec = importlib.util.find_spec(package)
-    places = list(spec.submodule_search_locations or []) if spec else []
-    if places:
-        return Path(places[0]).parent
-    return Path(spec.origin).parent if spec and spec.origin else None
+def _imported(node: ast.AST, package: str) -> list[str]:
+    """Names that an import statement may bring in: modules, and what is taken from them.
 
-
-@cache
-def _path(module: str) -> Path | None:
-    # ``find_spec`` of a dotted name imports its parents, and with them torch.
-    package, *rest = module.split(".")
-    root = _root(package)
-    if root is None:
-        return None
-    path = root.joinpath(package, *rest)
-    for candidate in (path.with_name(f"{path.name}.py"), path / "__init__.py"):
-        if candidate.is_file():
-            return candidate
-    return None
-
-
-def _imported(node: ast.AST) -> list[str]:
-    """Names that an import statement may bring in: modules, and what is taken from them."""
+    ``package`` is what a relative import of level one starts from.
+    """
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
-    if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-        return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return []
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    parts = package.split(".")
+    start = parts[: len(parts) - node.level + 1] if node.level else []
+    base = ".".join([*start, *filter(None, [node.module])])
+    return [base, *(f"{base}.{alias.name}" for alias in node.names)] if base else []
 
 
 def _drop_docstring(node: ast.AST) -> None:
@@ -64,23 +53,29 @@ def _drop_docstring(node: ast.AST) -> None:
 
 @cache
 def _read(module: str) -> tuple[str, frozenset[str]]:
-    """Digest of a module's code, and the modules of its own package that it imports."""
-    path = _path(module)
+    """Digest of a module's code, and what it imports of its own package and of driftwave."""
+    path = source_of(module)
     if path is None:
         return "", frozenset()
+    digest, names = remembered(f"code of {module}", path, lambda: _parsed(module, path))
+    return digest, frozenset(name for name in names if source_of(name) is not None)
+
+
+def _parsed(module: str, path: Path) -> tuple[str, list[str]]:
+    """Digest of a module's code, and the names it may import, modules or not."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    package = module.split(".")[0]
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    followed = {module.split(".")[0], "driftwave"}
     names: set[str] = set()
     for node in ast.walk(tree):
-        names.update(n for n in _imported(node) if n.split(".")[0] == package)
+        names.update(n for n in _imported(node, package) if n.split(".")[0] in followed)
         _drop_docstring(node)
-    digest = hashlib.sha256(ast.dump(tree).encode()).hexdigest()
-    return digest, frozenset(name for name in names if _path(name) is not None)
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), sorted(names)
 
 
 @cache
 def fingerprint(module: str) -> str:
-    """Hash (16 hex digits) of a module and its import closure within its own top-level package."""
+    """Hash (16 hex digits) of a module and its import closure within its package and driftwave."""
     seen: set[str] = set()
     waiting = [module]
     while waiting:

@@ -6,7 +6,16 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from driftwave.layout_scores import (
+    ProducedIntervalLayout,
+    PsthLayout,
+    ScoresLayout,
+    TruthLayout,
+    VelocityLayout,
+)
 from driftwave.strict import Name, Strict
+
+__all__ = ["Layout", "ProducedIntervalLayout", "PsthLayout", "ScoresLayout", "VelocityLayout"]
 
 
 class PositionsLayout(Strict):
@@ -23,12 +32,29 @@ class SpikesLayout(Strict):
 
     source: str = Field(
         "units",
-        description="'units' for the Units table, else the path of a TimeSeries of counts.",
+        description="'units' for the Units table, else the path of another Units table or of a "
+        "TimeSeries of counts.",
     )
     where: str | None = Field(
-        None, description="pandas query on the units table, e.g. \"location == 'ADN'\"."
+        None, description="Condition on the units table's columns, e.g. \"location == 'ADN'\"."
     )
-    region: str | None = Field(None, description="Units column that names the brain region.")
+    region: str | None = Field(
+        None,
+        description="Units column that names the brain region; columns of the units' electrodes "
+        "are named electrode_NAME, e.g. electrode_location.",
+    )
+    electrode_column: str | None = Field(
+        None,
+        description="Units column with the id of each unit's electrode, e.g. peak_channel_id, "
+        "where the file has no reference.",
+    )
+    min_observed: float = Field(
+        0.8,
+        ge=0,
+        le=1,
+        description="Units observed (obs_intervals) in a smaller share of the trials are left "
+        "out; then trials in which a unit that stays was not observed.",
+    )
     held_out: float | str = Field(
         0.0,
         description="Share of units a model may not see at evaluation, or a boolean units column.",
@@ -40,15 +66,33 @@ class SpikesLayout(Strict):
     )
 
 
+class WithinLayout(Strict):
+    """An interval table around the trials, such as epochs or blocks, whose columns they take on."""
+
+    table: str = Field(description="'trials', 'epochs' or 'intervals/NAME'.")
+    prefix: str | None = Field(
+        None, description="Put before its columns' names; default the table's name and '_'."
+    )
+    where: str | None = Field(None, description="Condition on its columns.")
+
+
 class TrialsLayout(Strict):
     """Trials cut from an interval table."""
 
-    table: str = Field("trials", description="'trials' or 'intervals/NAME'.")
+    table: str = Field(
+        "trials",
+        description="'trials', 'intervals/NAME', or the path of another table with times in it.",
+    )
+    within: list[WithinLayout] = Field(
+        default_factory=list,
+        description="Interval tables that the alignment event must lie in; trials take on the "
+        "columns of the row around them.",
+    )
     align: str = Field("start_time", description="Column with the alignment event, s.")
     window: tuple[float, float] = Field(
         description="Start and stop relative to the alignment event, s."
     )
-    where: str | None = Field(None, description="pandas query on the trials table.")
+    where: str | None = Field(None, description='Condition on its columns, e.g. "correct == 1".')
     condition: list[str] = Field(
         default_factory=list, description="Columns whose combinations are the conditions."
     )
@@ -74,11 +118,49 @@ class WindowsLayout(Strict):
     stop: float | None = Field(None, description="Last time used, s; default the last sample.")
 
 
+class OverlapLayout(Strict):
+    """Intervals, or stretches of a series above a level, that trials may overlap."""
+
+    name: Name = Field(description="Trials column that is true for trials that overlap.")
+    table: str | None = Field(None, description="'intervals/NAME', 'epochs' or 'trials'.")
+    where: str | None = Field(None, description="Condition on the table's columns.")
+    series: str | None = Field(
+        None, description="Path of a TimeSeries, e.g. an OptogeneticSeries of light power."
+    )
+    above: float = Field(0.0, description="Level of the series above which it counts.")
+    margin: float = Field(0.0, ge=0, description="The intervals are widened by this much, s.")
+    action: Literal["leave_out", "mark"] = Field(
+        "leave_out",
+        description="Leave trials out that overlap, or keep them and say so in the column.",
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> OverlapLayout:
+        if (self.table is None) == (self.series is None):
+            raise ValueError("give either table or series")
+        if self.where is not None and self.table is None:
+            raise ValueError("where is for tables; use above for a series")
+        return self
+
+
 class BehaviorLayout(Strict):
-    """One behavioural variable, resampled (anti-aliased) to the bins."""
+    """One behavioural variable, brought to the bins."""
 
     name: Name
-    series: str = Field(description="Path of the TimeSeries in the file.")
+    series: str = Field(
+        description="Path of the TimeSeries in the file; for counts and shares also that of an "
+        "interval table."
+    )
+    binning: Literal["resample", "count", "share", "hold"] = Field(
+        "resample",
+        description="resample a signal (anti-aliased), count events, take the share of a bin "
+        "that intervals cover (IntervalSeries or an interval table), or hold the last value.",
+    )
+    where: str | None = Field(None, description="Condition on the interval table's columns.")
+    missing: list[float] = Field(
+        default_factory=list,
+        description="Values, in the series' unit, that stand for a missing sample, e.g. [-1].",
+    )
     columns: list[int] | None = Field(None, description="Columns used; default all.")
     labels: list[str] | None = Field(None, description="One name per column, e.g. [x, y].")
     kind: Literal["continuous", "circular"] = "continuous"
@@ -106,6 +188,7 @@ class BehaviorLayout(Strict):
     speed_smoothing: float = Field(
         0.25,
         gt=0,
+        le=60,
         description="Standard deviation (s) of the Gaussian the series is smoothed with before "
         "it is differentiated.",
     )
@@ -114,6 +197,9 @@ class BehaviorLayout(Strict):
     def _no_motion_of_angles(self) -> BehaviorLayout:
         if self.kind == "circular" and (self.track or self.derivative or self.min_speed):
             raise ValueError("track, derivative and min_speed are for continuous series")
+        signal_only = self.kind == "circular" or self.track or self.derivative or self.min_speed
+        if self.binning != "resample" and signal_only:
+            raise ValueError("circular, track, derivative and min_speed are for binning: resample")
         if self.track and any(a == b for a, b in zip(self.track, self.track[1:], strict=False)):
             raise ValueError("two corners of the track that follow each other are the same")
         return self
@@ -123,6 +209,15 @@ class FieldLayout(Strict):
     """An ElectricalSeries: LFP or ECoG."""
 
     series: str = Field(description="Path of the ElectricalSeries in the file.")
+    where: str | None = Field(
+        None,
+        description="Condition on the electrodes' columns, e.g. \"group_name == 'probeA'\".",
+    )
+    uneven: Literal["refuse", "interpolate"] = Field(
+        "refuse",
+        description="What to do about uneven time stamps: refuse them, or interpolate to an even "
+        "clock, with NaN in gaps (see max_missing).",
+    )
     positions: PositionsLayout | None = PositionsLayout()
     good: str | None = Field(
         None, description="Boolean electrodes column; false marks bad channels."
@@ -213,31 +308,6 @@ class StimulusLayout(Strict):
     )
 
 
-class TruthLayout(Strict):
-    """Ground truth kept in simulated files."""
-
-    rate: str | None = Field(
-        None, description="Path of a TimeSeries of true rates, Hz (time x unit)."
-    )
-    state: str | None = Field(None, description="Path of a TimeSeries of the true latent state.")
-    waves: str | None = Field(None, description="Path of an interval table of true waves.")
-    site_re: str | None = Field(
-        None, description="Path of a TimeSeries of the true field's real part (time x site)."
-    )
-    site_im: str | None = Field(None, description="The same of its imaginary part.")
-    sites: str | None = Field(
-        None, description="Path of a table of sites, with columns x and y in mm."
-    )
-    oscillators: str | None = Field(
-        None,
-        description="Path of a table of true oscillators, with columns frequency, damping, kind, "
-        "direction, speed, sign, centre_x, centre_y, loading_re and loading_im.",
-    )
-    parameters: str | None = Field(
-        None, description="Path of a table of one row, whose columns become attributes."
-    )
-
-
 class SplitLayout(Strict):
     """How trials are divided into train, valid and test."""
 
@@ -258,6 +328,11 @@ class SplitLayout(Strict):
         description="Random trials within condition, whole conditions, or contiguous blocks with a "
         "one-window gap; default trial for trials and block for windows.",
     )
+    overlap: Literal["separate", "keep"] | None = Field(
+        None,
+        description="Trials that overlap in time: separate keeps them on one side of the split or "
+        "leaves the training trial out; default, except for a split named by a column: keep.",
+    )
     seed: int = 0
 
     @field_validator("fractions")
@@ -266,48 +341,6 @@ class SplitLayout(Strict):
         if abs(sum(fractions) - 1) > 1e-6 or min(fractions) <= 0:
             raise ValueError("fractions must be positive and sum to 1")
         return fractions
-
-
-class VelocityLayout(Strict):
-    """Behaviour read out of rates by ridge regression (velocity R2)."""
-
-    features: list[str] = Field(
-        min_length=1, description="Features of `behavior`, e.g. [hand_vel_x, hand_vel_y]."
-    )
-    by: str | None = Field(
-        None, description="Trials column; each of its values has a decoder, scores are averaged."
-    )
-
-
-class PsthLayout(Strict):
-    """Condition means of rates against smoothed spikes (PSTH R2)."""
-
-    sd: float = Field(gt=0, description="Standard deviation of the smoothing Gaussian, s.")
-    where: str | None = Field(None, description="pandas query on the trials used.")
-
-
-class ProducedIntervalLayout(Strict):
-    """Speed of the population against an interval the animal produces (correlation)."""
-
-    column: str = Field(description="Trials column of the produced interval.")
-    by: list[str] = Field(
-        default_factory=list, description="Trials columns; correlations are within their values."
-    )
-    where: str | None = Field(None, description="pandas query on the trials used.")
-
-
-class ScoresLayout(Strict):
-    """Scores that need to be told what the recording's behaviour and trials mean."""
-
-    name: Name | None = Field(
-        None, description="Name in files of the Neural Latents Benchmark; default the session's."
-    )
-    start: str | None = Field(
-        None, description="Trials column, s: seen bins that start before it are not scored."
-    )
-    velocity: VelocityLayout | None = None
-    psth: PsthLayout | None = None
-    produced_interval: ProducedIntervalLayout | None = None
 
 
 class Layout(Strict):
@@ -324,6 +357,15 @@ class Layout(Strict):
     spikes: SpikesLayout | None = None
     trials: TrialsLayout | None = None
     windows: WindowsLayout | None = None
+    overlaps: list[OverlapLayout] = Field(
+        default_factory=list,
+        description="Intervals, such as light or licking, whose trials are left out or marked.",
+    )
+    invalid_times: Literal["leave_out", "ignore"] = Field(
+        "leave_out",
+        description="Trials that overlap the file's invalid_times are left out, samples of field "
+        "and imaging in them are missing.",
+    )
     behavior: list[BehaviorLayout] = Field(default_factory=list)
     stimulus: StimulusLayout | None = None
     field: FieldLayout | None = None

@@ -147,8 +147,10 @@ def _session(plan: Plan, session: str, made: Iterable[str]) -> Iterator[Driftwav
             expected=f"any other name, since {RESERVED[session]} under it",
             fix="Rename the session",
         )
-    nwb = plan.nwb(session)
-    if str(Path(nwb)) not in {str(Path(path)) for path in made} and not Path(nwb).is_file():
+    known = {str(Path(path)) for path in made}
+    for nwb in plan.nwb_files(session):
+        if str(Path(nwb)) in known or Path(nwb).is_file():
+            continue
         yield InputError(
             file=table,
             field=f"nwb of session {session}",
@@ -181,10 +183,12 @@ def _session(plan: Plan, session: str, made: Iterable[str]) -> Iterator[Driftwav
                 f"which layout {row.layout!r} yields",
                 fix="Remove the model, or add the group to the layout",
             )
-    plugins = {plan.config.waves.plugin, *map(plan.detector_plugin, plan.config.detectors)}
+    waves = layout.waves or {}
+    detectors = [] if not waves else map(plan.detector_plugin, plan.config.detectors)
+    plugins = {plan.config.waves.plugin, *detectors} if waves else set()
     known = registry.plugins("waves")
     fields = [registry.parameter_names(known[p].module) for p in plugins if p in known]
-    for parameter in layout.waves or {}:
+    for parameter in waves:
         if parameter not in known and all(
             names is not None and parameter not in names for names in fields
         ):

@@ -8,6 +8,8 @@ from types import TracebackType
 
 from tqdm import tqdm
 
+from driftwave.joblog import log_line
+
 
 class Progress:
     """A bar in a terminal; elsewhere (a cluster log) a line each tenth of the way.
@@ -47,11 +49,14 @@ class Progress:
         if self.bar is not None:
             self.bar.set_postfix({k: f"{v:.4g}" for k, v in figures.items()}, refresh=False)
             self.bar.update(count)
-        elif self.label and (self.done * 10 // self.total > before * 10 // self.total):
+        if self.label and (self.done * 10 // self.total > before * 10 // self.total):
             spent = time.perf_counter() - self.began
             left = spent * (self.total - self.done) / self.done
             shown = " ".join(f"{k} {v:.4g}" for k, v in figures.items())
             line = (
                 f"{self.label}: {self.done}/{self.total} {shown} [{spent:.0f} s, {left:.0f} s left]"
             )
-            print(line, file=sys.stderr, flush=True)
+            if self.bar is None:
+                print(line, file=sys.stderr, flush=True)
+            else:
+                log_line(line)

@@ -2,148 +2,35 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import glob
 import json
-import os
-import shutil
-import socket
-import subprocess
-import time
-import uuid
 import warnings
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
-from functools import lru_cache
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from driftwave import __version__
+from driftwave.atomic import atomic_path, write_text
+from driftwave.contents import (
+    CONTENTS,
+    REMAKE,
+    checksums,
+    contents_problems,
+    read_contents,
+    seal,
+)
 from driftwave.errors import InputError
+from driftwave.provenance import stamp_store, used
 
-# Zarr says on every write that consolidated metadata is not in the v3 specification yet, and
-# Snakemake leaves a timestamp file in each directory output; neither concerns a user.
+__all__ = ["atomic_path", "open_dataset", "open_tree", "verify_store", "write_text", "write_tree"]
+
+# Zarr says on every write that consolidated metadata is not in the v3 specification yet, Snakemake
+# leaves a timestamp file in each directory output and we a list of contents; none concerns a user.
 warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
 warnings.filterwarnings("ignore", message="Object at .snakemake_timestamp")
+warnings.filterwarnings("ignore", message=f"Object at {CONTENTS}")
 warnings.filterwarnings("ignore", message=".*does not have a Zarr V3 specification.*")
-
-
-# Why a rename onto something fails: a folder in the way, or a folder where a file is or vice versa.
-_IN_THE_WAY = (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR)
-
-
-def _temporary_beside(target: Path) -> Path:
-    """A hidden path beside ``target`` that tells which process of which machine made it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    return target.with_name(f".{target.name}.{owner}.partial")
-
-
-def _remove_abandoned(target: Path) -> None:
-    """Remove what killed processes of this machine left beside ``target``."""
-    prefix = f".{target.name}.{socket.gethostname()}-"
-    for path in target.parent.glob(f"{glob.escape(prefix)}*.partial"):
-        process = path.name.removeprefix(prefix).partition("-")[0]
-        if process.isdigit() and not _alive(int(process)):
-            _remove(path)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # it is someone else's
-        return True
-    return True
-
-
-def _remove(path: Path) -> None:
-    """Remove a file or folder, into which threads of a failed write may still be writing."""
-    for _ in range(100):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-        if not path.exists():
-            return
-        time.sleep(0.02)
-    warnings.warn(f"{path} could not be removed; remove it by hand.", stacklevel=2)
-
-
-def _replace(source: Path, target: Path) -> None:
-    """Rename onto ``target``, moving aside what a rename cannot replace.
-
-    Another process may put its own there meanwhile; the last one stays.
-    """
-    aside: list[Path] = []
-    try:
-        while True:
-            try:
-                os.replace(source, target)
-                break
-            except OSError as error:
-                if error.errno not in _IN_THE_WAY:
-                    raise
-            old = _temporary_beside(target)
-            with contextlib.suppress(FileNotFoundError):
-                os.rename(target, old)
-                aside.append(old)
-    except BaseException:
-        if aside and not target.exists():
-            os.rename(aside.pop(), target)
-        raise
-    finally:
-        for old in aside:
-            _remove(old)
-
-
-@contextlib.contextmanager
-def atomic_path(target: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``target`` that becomes ``target`` only on success.
-
-    Works for a file or a folder, whichever the caller makes. On an exception nothing is left
-    behind and an earlier ``target`` stays as it was; what a killed process left is removed by the
-    next one on the same machine.
-    """
-    target = Path(target)
-    temporary = _temporary_beside(target)
-    _remove_abandoned(target)
-    try:
-        yield temporary
-        _replace(temporary, target)
-    finally:
-        if temporary.exists():
-            _remove(temporary)
-
-
-def write_text(target: str | Path, text: str) -> None:
-    """Write a small text file whole or not at all."""
-    with atomic_path(target) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-@lru_cache(maxsize=1)
-def _git_hash() -> str:
-    here = Path(__file__).resolve().parent
-    answer = subprocess.run(
-        ["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return answer.stdout.strip() or "not a git checkout"
-
-
-def provenance(**facts: Any) -> dict[str, Any]:
-    """Where a store came from: version, git hash, time of writing, and the caller's facts."""
-    return {
-        "driftwave_version": __version__,
-        "git_hash": _git_hash(),
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        **facts,
-    }
 
 
 def _encoding(dataset: xr.Dataset) -> dict[str, dict[str, Any]]:
@@ -203,8 +90,6 @@ def write_tree(
         for node in tree.subtree:
             dataset = _plain(node.to_dataset(inherit=False))
             dataset.attrs = {k: _attr(v) for k, v in dataset.attrs.items()}
-            if node is tree:
-                dataset.attrs["provenance"] = json.dumps(provenance(**(facts or {})), default=str)
             dataset.to_zarr(
                 temporary,
                 group=node.path,
@@ -216,10 +101,14 @@ def write_tree(
             )
         import zarr
 
+        known = checksums(temporary)
+        stamp_store(temporary, target, {**(facts or {}), "contents": CONTENTS}, known)
         zarr.consolidate_metadata(str(temporary))
-        problems = verify_store(temporary, read=False)
+        problems = _structure_problems(temporary)
         if problems:
             raise OSError(f"{target}: written store is not whole: {'; '.join(problems)}")
+        # The root's metadata has been written again; everything else is as it was.
+        seal(temporary, {name: found for name, found in known.items() if name != "zarr.json"})
 
 
 def _attr(value: Any) -> Any:
@@ -249,18 +138,47 @@ def open_tree(path: str | Path) -> xr.DataTree:
             expected="a zarr store written by driftwave",
             fix="Run the stage that makes it, or mend the path",
         )
+    sealed = (path / CONTENTS).exists()
     try:
-        tree = xr.open_datatree(path, engine="zarr", consolidated=False, chunks=None)
+        tree = _opened(path, sealed=sealed)
     except (OSError, KeyError, ValueError) as error:
         raise InputError(
             file=path,
             field="store",
             found=f"unreadable metadata ({error})",
             expected="a zarr store written by driftwave",
-            fix="Delete it and run the stage that makes it again",
+            fix=REMAKE,
         ) from error
-    # Variables are listed as the file system lists folders, which differs between machines.
-    return tree.map_over_datasets(lambda dataset: dataset[sorted(dataset.data_vars, key=str)])
+    if not sealed and CONTENTS in str(tree.attrs.get("provenance")):
+        raise InputError(
+            file=path, field=CONTENTS, found="nothing", expected="a list of checksums", fix=REMAKE
+        )
+    used(path)
+    return tree.map_over_datasets(_in_order_of_names)
+
+
+def _in_order_of_names(dataset: xr.Dataset) -> xr.Dataset:
+    """Variables as every machine lists them; file systems list folders as they like."""
+    names = sorted(dataset.data_vars, key=str)
+    variables = {name: dataset.variables[name] for name in names}
+    return xr.Dataset(variables, coords=dataset.coords, attrs=dataset.attrs)
+
+
+def _opened(path: Path, *, sealed: bool) -> xr.DataTree:
+    """A store with every file checked as it is read, or one from elsewhere as it is."""
+    if not sealed:
+        return xr.open_datatree(path, engine="zarr", consolidated=False, chunks=None)
+    from driftwave.checked_store import CheckedStore
+
+    while True:
+        store: Any = CheckedStore(path, read_only=True)
+        contents = store.contents
+        try:
+            # The list of arrays is in the checked root metadata: a lost folder cannot pass.
+            return xr.open_datatree(store, engine="zarr", consolidated=True, chunks=None)
+        except InputError:
+            if read_contents(path) == contents:
+                raise  # otherwise another job has put its own there meanwhile
 
 
 def open_dataset(path: str | Path) -> xr.Dataset:
@@ -271,20 +189,33 @@ def open_dataset(path: str | Path) -> xr.Dataset:
 def verify_store(path: str | Path, *, read: bool = True) -> list[str]:
     """Check a store and return what is wrong, one sentence each (empty when whole).
 
-    Every array must have all its chunks; with ``read`` each chunk is also decompressed, which
-    checks its checksum; the root must carry provenance.
+    The files must be those of its list of contents, with ``read`` byte for byte; every array must
+    have all its chunks; the root must carry provenance. In a store without such a list, ``read``
+    decompresses each chunk.
     """
+    path = Path(path)
+    if (path / CONTENTS).exists():
+        damage = [f"{path}: {problem}" for problem in contents_problems(path, read=read)]
+        return damage or _structure_problems(path)
+    root = path / "zarr.json"
+    if root.is_file() and f'\\"contents\\": \\"{CONTENTS}\\"' in root.read_text(errors="replace"):
+        return [f"{path}: {CONTENTS}: lost"]
+    return _structure_problems(path, read=read)
+
+
+def _structure_problems(path: Path, *, read: bool = False) -> list[str]:
     import zarr
 
-    path = Path(path)
     problems: list[str] = []
+    listed = None if (path / CONTENTS).exists() else False  # else the files themselves are listed
     try:
-        root = zarr.open_group(str(path), mode="r", use_consolidated=False)
-    except (OSError, KeyError, ValueError) as error:
-        return [f"{path}: not a readable zarr group ({error})"]
+        root = zarr.open_group(str(path), mode="r", use_consolidated=listed)
+        members = root.members(max_depth=None)
+    except Exception as error:  # damaged metadata may raise anything
+        return [f"{path}: not a readable zarr group ({type(error).__name__}: {error})"]
     if "provenance" not in root.attrs:
         problems.append(f"{path}: root has no provenance")
-    for name, item in root.members(max_depth=None):
+    for name, item in members:
         if not isinstance(item, zarr.Array):
             continue
         if item.nchunks_initialized != item.nchunks:

@@ -7,7 +7,7 @@ comparisons of sessions and functional connectomes.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ PARAMS_OF = {
 @dataclass
 class AnalysisPlan(WavePlan):
     """Which further analyses run on a session, and on groups of sessions."""
+
+    _sources: dict[tuple[str, str], list[str]] = field(default_factory=dict)
 
     def named(self, key: str) -> dict[str, NamedAnalysisConfig]:
         """Further analyses of a kind: ``decoders`` or ``geometry``."""
@@ -113,9 +115,11 @@ class AnalysisPlan(WavePlan):
         """What an analysis runs on; manifolds are those of the session's activations as well."""
         if stage == "encode" and self.config.encoding is None:
             return []
-        found = super().sources(session, stage)
-        more = self.activations(session) if found and stage in ("manifold", "encode") else []
-        return [*found, *more]
+        if (session, stage) not in self._sources:
+            found = super().sources(session, stage)
+            more = self.activations(session) if found and stage in ("manifold", "encode") else []
+            self._sources[session, stage] = [*found, *more]
+        return list(self._sources[session, stage])
 
     def latents_of(self, session: str, source: str) -> list[str]:
         """The latents or activations an analysis of ``source`` reads; none of the recording."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from driftwave import registry
+from driftwave.address import is_remote
 from driftwave.config import (
     Config,
     Session,
@@ -74,6 +75,7 @@ class FitPlan:
     sessions: dict[str, Session]
     left_out: dict[str, str] = field(default_factory=dict)
     _layouts: dict[str, Layout] = field(default_factory=dict)
+    _fits: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, content: Mapping[str, Any], file: str | Path = "config") -> Self:
@@ -93,6 +95,8 @@ class FitPlan:
     def _leave_out_absent(self) -> None:
         made = {Path(self.path(SIMULATED, f"{name}.nwb")) for name in self.config.simulations}
         for session in list(self.sessions):
+            if not self.nwb_files(session):  # whether an address answers, its ingest finds out
+                continue
             path = Path(self.nwb(session))
             if path not in made and not path.is_file():
                 self.left_out[session] = str(path)
@@ -104,15 +108,28 @@ class FitPlan:
         if name not in self._layouts:
             self._layouts[name] = load_layout(name, self.config.layouts)
         width = self.sessions[session].bin_width
-        return self._layouts[name].model_copy(update={"bin_width": width} if width else {})
+        layout = self._layouts[name]
+        return layout.model_copy(update={"bin_width": width}) if width else layout
 
     def layout_path(self, session: str) -> str:
         """Path of the session's layout file."""
         return str(find_layout(self.sessions[session].layout, self.config.layouts))
 
     def nwb(self, session: str) -> str:
-        """Path of the session's NWB file."""
-        return str(Path(self.config.data_root) / self.sessions[session].nwb)
+        """Path or address of the session's NWB file."""
+        named = self.sessions[session].nwb
+        return named if is_remote(named) else str(Path(self.config.data_root) / named)
+
+    def nwb_files(self, session: str) -> list[str]:
+        """The session's NWB file if it is a local one."""
+        return [] if is_remote(self.sessions[session].nwb) else [self.nwb(session)]
+
+    def remote_options(self, session: str) -> list[str]:
+        """Options that say how a remote NWB file is read; none for a local one."""
+        if self.nwb_files(session):
+            return []
+        cache = ["--cache", self.config.cache] if self.config.cache else []
+        return ["--remote", self.config.remote, *cache]
 
     @cached_property
     def members(self) -> dict[str, Member]:
@@ -132,7 +149,9 @@ class FitPlan:
 
     def fits_of(self, model: str) -> list[str]:
         """Names of the fits of a configured model."""
-        return [member.name for member in members_of(self.config, model)]
+        if model not in self._fits:
+            self._fits[model] = [member.name for member in members_of(self.config, model)]
+        return list(self._fits[model])
 
     def model_of(self, name: str) -> str:
         """Configured model of a fit, or the model itself."""
@@ -267,5 +286,5 @@ class FitPlan:
     def _job(
         self, session: str, stage: str, name: str, outputs: list[str], inputs: list[str]
     ) -> Job:
-        log = self.path(session, "logs", f"{stage}.{name}.jsonl" if name else f"{stage}.jsonl")
+        log = self.path(session, "logs", f"{stage}.{name}.log" if name else f"{stage}.log")
         return Job(session, stage, name, tuple(outputs), tuple(inputs), log)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from driftwave import registry
+from driftwave.address import REMOTE_MEGABYTES
 from driftwave.config import AnalysisConfig
 from driftwave.fingerprint import fingerprint
 from driftwave.seeds import ensemble_of
@@ -113,7 +114,7 @@ class Plan(AnalysisPlan):
 
     def _session_jobs(self, session: str) -> Iterator[Job]:
         recording = self.recording(session)
-        yield self._job(session, "ingest", "", [recording], [self.nwb(session)])
+        yield self._job(session, "ingest", "", [recording], self.nwb_files(session))
         for model in self.fits(session):
             latents = self.store(session, "latents", model)
             fitted = self.path(session, "models", model, "fit")
@@ -286,8 +287,26 @@ class Plan(AnalysisPlan):
         modules += [STAGE_CODE[stage]] if stage in STAGE_CODE else []
         return "-".join(fingerprint(module) for module in modules)
 
+    def uses_gpu(self, model: str) -> bool:
+        """Whether the configuration asks for a GPU and the model or fit can use one."""
+        plugin = registry.plugins("models")[self.plugin_of(model)]
+        cuda = self.config.device.startswith("cuda")
+        return cuda and bool(plugin.constants.get("USES_DEVICE"))
+
+    def dask_settings(self) -> str:
+        """Where tasks run, as the text that the environment of the jobs holds."""
+        asked = self.config.dask
+        if asked.scheduler == "slurm" and "logs" not in asked.model_fields_set:
+            asked = asked.model_copy(update={"logs": self.path("logs", "dask")})
+        return asked.model_dump_json(exclude_unset=True)
+
     def megabytes(self, session: str) -> float:
-        """Size of the session's NWB file, MB; zero while a simulation has yet to make it."""
+        """Size of the session's NWB file, MB; zero while a simulation has yet to make it.
+
+        That of a remote file is the session table's or a default: no server is asked.
+        """
+        if not self.nwb_files(session):
+            return self.sessions[session].megabytes or REMOTE_MEGABYTES
         path = Path(self.nwb(session))
         return path.stat().st_size / 1e6 if path.exists() else 0.0
 

@@ -5,7 +5,7 @@ rule activations:
     output:
         directory("<results>/{session}/activations/{activations}.zarr"),
     log:
-        "<results>/{session}/logs/activations.{activations}.jsonl",
+        "<results>/{session}/logs/activations.{activations}.log",
     benchmark:
         "<results>/{session}/benchmarks/activations.{activations}.tsv"
     threads: PLAN.config.threads

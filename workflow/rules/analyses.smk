@@ -43,16 +43,6 @@ def activations_options(wildcards, input):
     return ["--fit", input.origin, "--plugin", plugin]
 
 
-def group_amount(base, per_megabyte=0.0):
-    """Memory (MB) or time (min) of a group: a base and a share of all its NWB files' MB."""
-
-    def amount(wildcards, attempt):
-        total = sum(map(PLAN.megabytes, PLAN.groups()[wildcards.group]))
-        return int(attempt * (base + per_megabyte * total))
-
-    return amount
-
-
 def group_paths(kind):
     """Recordings, latents or encoding manifolds of a group's sessions."""
     return lambda w: PLAN.group_inputs(w.group)[kind].values()

@@ -1,7 +1,9 @@
 # The plan (which jobs each session needs) and what every rule shares.
 from driftwave.strict import NAME_PATTERN
 from pathlib import Path
+import os
 
+from driftwave.dask_settings import VARIABLE
 from driftwave.errors import DriftwaveError
 from driftwave.preflight import checked_plan
 from driftwave.search import plan as search_plan
@@ -14,6 +16,14 @@ try:
     PLAN = checked_plan(config, ", ".join(map(str, workflow.configfiles)) or "config")
 except DriftwaveError as error:
     raise WorkflowError(str(error)) from None
+
+# Paths that rules hand to commands as parameters would miss a prefix.
+PROBE = f"{PLAN.config.results}/summary.tsv"
+if workflow.modifier.path_modifier.replace_prefix(PROBE) != PROBE:
+    raise WorkflowError(
+        "module: found prefix or replace_prefix, expected neither; set `results` in the module's "
+        "config to the folder that its results belong in."
+    )
 
 
 pathvars:
@@ -37,11 +47,29 @@ wildcard_constraints:
     place=r"\d+",
 
 
+if PLAN.config.dask.scheduler != "threads":
+    # No part of the rules: results do not depend on it, so jobs are not run again.
+    os.environ[VARIABLE] = PLAN.dask_settings()
+
+
+def gpus(wildcards):
+    """GPUs that a fit asks a cluster for: one where the configuration and its model use one."""
+    return int(PLAN.uses_gpu(wildcards.model))
+
+
+def megabytes_read(wildcards):
+    """MB of the NWB files that a job's input comes from: a session's, or those of a group."""
+    sessions = [wildcards.session] if "session" in wildcards.keys() else []
+    if "group" in wildcards.keys():
+        sessions = PLAN.groups()[wildcards.group]
+    return sum(map(PLAN.megabytes, sessions))
+
+
 def scaled(base, per_megabyte=0.0):
-    """Memory (MB) or time (min): a base and a share of the NWB file's MB, times the attempt."""
+    """Memory (MB) or time (min): a base and a share of the NWB files' MB, times the attempt."""
 
     def amount(wildcards, attempt):
-        return int(attempt * (base + per_megabyte * PLAN.megabytes(wildcards.session)))
+        return int(attempt * (base + per_megabyte * megabytes_read(wildcards)))
 
     return amount
 
@@ -80,5 +108,6 @@ def options(option, values):
 
 def caption_of(figure):
     """Caption of a figure; one text serves figures of other packages, which ship none."""
-    own = Path(str(workflow.current_basedir)) / f"../report/{figure}.rst"
-    return f"../report/{figure}.rst" if own.is_file() else "../report/figure.rst"
+    own = workflow.current_basedir.join(f"../report/{figure}.rst")
+    there = workflow.sourcecache.exists(own)
+    return f"../report/{figure}.rst" if there else "../report/figure.rst"

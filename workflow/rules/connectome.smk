@@ -4,7 +4,7 @@ rule connectome:
     output:
         directory("<results>/{session}/connectome.zarr"),
     log:
-        "<results>/{session}/logs/connectome.jsonl",
+        "<results>/{session}/logs/connectome.log",
     benchmark:
         "<results>/{session}/benchmarks/connectome.tsv"
     threads: PLAN.config.threads

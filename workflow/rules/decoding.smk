@@ -5,7 +5,7 @@ rule decode:
     output:
         directory("<results>/{session}/decoding/{source}.zarr"),
     log:
-        "<results>/{session}/logs/decode.{source}.jsonl",
+        "<results>/{session}/logs/decode.{source}.log",
     benchmark:
         "<results>/{session}/benchmarks/decode.{source}.tsv"
     threads: PLAN.config.threads
@@ -29,7 +29,7 @@ rule decoders:
     output:
         directory("<results>/{session}/decoders/{entry}/{source}.zarr"),
     log:
-        "<results>/{session}/logs/decoders.{entry}.{source}.jsonl",
+        "<results>/{session}/logs/decoders.{entry}.{source}.log",
     benchmark:
         "<results>/{session}/benchmarks/decoders.{entry}.{source}.tsv"
     threads: PLAN.config.threads
@@ -59,13 +59,13 @@ rule decoding_table:
             labels={"figure": "table of decoders", "of": "all sources"},
         ),
     log:
-        "<results>/{session}/logs/decoding_table.jsonl",
+        "<results>/{session}/logs/decoding_table.log",
     benchmark:
         "<results>/{session}/benchmarks/decoding_table.tsv"
     threads: 1
     resources:
-        mem_mb=scaled(1000),
-        runtime=scaled(10),
+        mem_mb=scaled(1000, per_megabyte=1),
+        runtime=scaled(10, per_megabyte=0.02),
     params:
         decoded=lambda w: options("--decoded", PLAN.decoding_table(w.session)),
         code=PLAN.code("decoding_table"),

@@ -7,7 +7,7 @@ rule detect:
     output:
         directory("<results>/{session}/detectors/{detector}.zarr"),
     log:
-        "<results>/{session}/logs/detect.{detector}.jsonl",
+        "<results>/{session}/logs/detect.{detector}.log",
     benchmark:
         "<results>/{session}/benchmarks/detect.{detector}.tsv"
     threads: PLAN.config.threads
@@ -32,13 +32,13 @@ rule agree:
     output:
         directory("<results>/{session}/agreement.zarr"),
     log:
-        "<results>/{session}/logs/agree.jsonl",
+        "<results>/{session}/logs/agree.log",
     benchmark:
         "<results>/{session}/benchmarks/agree.tsv"
     threads: 1
     resources:
-        mem_mb=scaled(1500),
-        runtime=scaled(10),
+        mem_mb=scaled(1500, per_megabyte=2),
+        runtime=scaled(10, per_megabyte=0.02),
     params:
         detectors=lambda w: options("--detector", PLAN.agreeing(w.session)),
         seed=PLAN.config.seed,

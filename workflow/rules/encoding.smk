@@ -5,7 +5,7 @@ rule encode:
     output:
         directory("<results>/{session}/encoding/{source}.zarr"),
     log:
-        "<results>/{session}/logs/encode.{source}.jsonl",
+        "<results>/{session}/logs/encode.{source}.log",
     benchmark:
         "<results>/{session}/benchmarks/encode.{source}.tsv"
     threads: PLAN.config.threads

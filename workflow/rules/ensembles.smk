@@ -4,7 +4,7 @@ rule ensemble:
     output:
         directory("<results>/{session}/models/{model}/latents.zarr"),
     log:
-        "<results>/{session}/logs/ensemble.{model}.jsonl",
+        "<results>/{session}/logs/ensemble.{model}.log",
     benchmark:
         "<results>/{session}/benchmarks/ensemble.{model}.tsv"
     wildcard_constraints:

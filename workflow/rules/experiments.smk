@@ -5,13 +5,13 @@ rule experiment:
     output:
         directory("<results>/experiments/{experiment}.zarr"),
     log:
-        "<results>/experiments/logs/experiment.{experiment}.jsonl",
+        "<results>/experiments/logs/experiment.{experiment}.log",
     benchmark:
         "<results>/experiments/benchmarks/experiment.{experiment}.tsv"
     threads: PLAN.config.threads
     resources:
-        mem_mb=lambda wildcards, attempt: 3000 * attempt,
-        runtime=lambda wildcards, attempt: 120 * attempt,
+        mem_mb=scaled(3000),
+        runtime=scaled(120),
     params:
         plugin=lambda w: PLAN.experiment_plugin(w.experiment),
         json=lambda w: as_json(PLAN.config.experiments[w.experiment].params),
@@ -36,13 +36,13 @@ rule experiment_figure:
         ),
         svg="<results>/experiments/{experiment}.svg",
     log:
-        "<results>/experiments/logs/experiment_figure.{experiment}.jsonl",
+        "<results>/experiments/logs/experiment_figure.{experiment}.log",
     benchmark:
         "<results>/experiments/benchmarks/experiment_figure.{experiment}.tsv"
     threads: 1
     resources:
-        mem_mb=1500,
-        runtime=10,
+        mem_mb=scaled(1500),
+        runtime=scaled(10),
     params:
         plugin=lambda w: PLAN.experiment_plugin(w.experiment),
         out=lambda w, output: output.png.removesuffix(".png"),

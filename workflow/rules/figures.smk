@@ -23,7 +23,7 @@ for figure, kind in FIGURES.items():
             ),
             svg=f"<results>/{{session}}/figures/{figure}{ending}.svg",
         log:
-            f"<results>/{{session}}/logs/figure.{figure}{ending}.jsonl",
+            f"<results>/{{session}}/logs/figure.{figure}{ending}.log",
         benchmark:
             f"<results>/{{session}}/benchmarks/figure.{figure}{ending}.tsv"
         threads: 1

@@ -9,13 +9,13 @@ rule align:
     output:
         directory("<results>/groups/{group}.zarr"),
     log:
-        "<results>/groups/logs/align.{group}.jsonl",
+        "<results>/groups/logs/align.{group}.log",
     benchmark:
         "<results>/groups/benchmarks/align.{group}.tsv"
     threads: PLAN.config.threads
     resources:
-        mem_mb=group_amount(2000, per_megabyte=8),
-        runtime=group_amount(60, per_megabyte=1),
+        mem_mb=scaled(2000, per_megabyte=8),
+        runtime=scaled(60, per_megabyte=1),
     params:
         recordings=lambda w: options("", PLAN.group_inputs(w.group)["recording"]),
         latents=lambda w: options("--latents", PLAN.group_inputs(w.group)["latents"]),
@@ -50,13 +50,13 @@ for figure, ending in GROUP_FIGURES.items():
             ),
             svg=f"<results>/groups/{{group}}{ending}.svg",
         log:
-            f"<results>/groups/logs/group_figure.{{group}}{ending}.jsonl",
+            f"<results>/groups/logs/group_figure.{{group}}{ending}.log",
         benchmark:
             f"<results>/groups/benchmarks/group_figure.{{group}}{ending}.tsv"
         threads: 1
         resources:
-            mem_mb=lambda wildcards, attempt: 1500 * attempt,
-            runtime=lambda wildcards, attempt: 10 * attempt,
+            mem_mb=scaled(1500, per_megabyte=1),
+            runtime=scaled(10, per_megabyte=0.01),
         params:
             figure=figure,
             out=lambda w, output: output.png.removesuffix(".png"),

@@ -2,13 +2,13 @@ rule simulate:
     output:
         "<results>/simulated/{simulation}.nwb",
     log:
-        "<results>/simulated/logs/simulate.{simulation}.jsonl",
+        "<results>/simulated/logs/simulate.{simulation}.log",
     benchmark:
         "<results>/simulated/benchmarks/simulate.{simulation}.tsv"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 20 * attempt,
+        mem_mb=scaled(2000),
+        runtime=scaled(20),
     params:
         simulator=lambda w: PLAN.config.simulations[w.simulation].simulator,
         json=lambda w: as_json(PLAN.config.simulations[w.simulation].params),
@@ -25,12 +25,12 @@ rule simulate:
 
 rule ingest:
     input:
-        nwb=lambda w: PLAN.nwb(w.session),
+        nwb=lambda w: PLAN.nwb_files(w.session),  # none of a remote one, which is a parameter
         layout=lambda w: PLAN.layout_path(w.session),
     output:
         directory("<results>/{session}/recording.zarr"),
     log:
-        "<results>/{session}/logs/ingest.jsonl",
+        "<results>/{session}/logs/ingest.log",
     benchmark:
         "<results>/{session}/benchmarks/ingest.tsv"
     threads: PLAN.config.threads
@@ -38,6 +38,8 @@ rule ingest:
         mem_mb=scaled(1500, per_megabyte=6),
         runtime=scaled(10, per_megabyte=0.1),
     params:
+        nwb=lambda w, input: input.nwb or PLAN.nwb(w.session),
+        remote=lambda w: PLAN.remote_options(w.session),
         checksum=lambda w: options(
             "--sha256", filter(None, [PLAN.sessions[w.session].sha256])
         ),
@@ -46,7 +48,7 @@ rule ingest:
         ),
         code=PLAN.code("ingest"),
     message:
-        "Ingest {input.nwb}"
+        "Ingest {params.nwb}"
     shell:
-        "driftwave ingest {input.nwb:q} --layout {input.layout:q} --session {wildcards.session}"
-        " {params.checksum:q} {params.width:q} --threads {threads} --out {output:q} --log {log:q}"
+        "driftwave ingest {params.nwb:q} --layout {input.layout:q} --session {wildcards.session}"
+        " {params.remote:q} {params.checksum:q} {params.width:q} --threads {threads} --out {output:q} --log {log:q}"

@@ -5,7 +5,7 @@ rule fit:
         fit=directory("<results>/{session}/models/{model}/fit"),
         latents=directory("<results>/{session}/models/{model}/latents.zarr"),
     log:
-        "<results>/{session}/logs/fit.{model}.jsonl",
+        "<results>/{session}/logs/fit.{model}.log",
     benchmark:
         "<results>/{session}/benchmarks/fit.{model}.tsv"
     wildcard_constraints:
@@ -16,6 +16,7 @@ rule fit:
     resources:
         mem_mb=scaled(3000, per_megabyte=10),
         runtime=scaled(120, per_megabyte=2),
+        gpu=gpus,
     params:
         plugin=lambda w: PLAN.plugin_of(w.model),
         json=lambda w: as_json(PLAN.params_of(w.model)),
@@ -40,7 +41,7 @@ rule score:
     output:
         "<results>/{session}/scores/{model}.tsv",
     log:
-        "<results>/{session}/logs/score.{model}.jsonl",
+        "<results>/{session}/logs/score.{model}.log",
     benchmark:
         "<results>/{session}/benchmarks/score.{model}.tsv"
     threads: 1
@@ -71,13 +72,13 @@ rule compare:
             labels={"figure": "comparison table", "of": "all models"},
         ),
     log:
-        "<results>/{session}/logs/compare.jsonl",
+        "<results>/{session}/logs/compare.log",
     benchmark:
         "<results>/{session}/benchmarks/compare.tsv"
     threads: 1
     resources:
-        mem_mb=scaled(1000),
-        runtime=scaled(10),
+        mem_mb=scaled(1000, per_megabyte=1),
+        runtime=scaled(10, per_megabyte=0.02),
     params:
         scores=lambda w: options(
             "--scores", PLAN.compared(w.session)["scores"].values()

@@ -5,7 +5,7 @@ rule manifold:
     output:
         directory("<results>/{session}/manifold/{source}.zarr"),
     log:
-        "<results>/{session}/logs/manifold.{source}.jsonl",
+        "<results>/{session}/logs/manifold.{source}.log",
     benchmark:
         "<results>/{session}/benchmarks/manifold.{source}.tsv"
     threads: PLAN.config.threads
@@ -29,7 +29,7 @@ rule geometry:
     output:
         directory("<results>/{session}/geometry/{entry}/{source}.zarr"),
     log:
-        "<results>/{session}/logs/geometry.{entry}.{source}.jsonl",
+        "<results>/{session}/logs/geometry.{entry}.{source}.log",
     benchmark:
         "<results>/{session}/benchmarks/geometry.{entry}.{source}.tsv"
     threads: PLAN.config.threads

@@ -1,12 +1,6 @@
 # Searches are asked for by name (snakemake search, or driftwave search); `all` runs none.
 
 
-# Ranking takes a second; as a cluster job it would wait for minutes.
-localrules:
-    search_rank,
-    search_best,
-
-
 rule search:
     input:
         lambda w: search_plan.targets(PLAN),
@@ -21,13 +15,14 @@ rule search_trial:
     output:
         directory("<results>/{session}/search/{model}/rung{rung}/{place}"),
     log:
-        "<results>/{session}/search/{model}/logs/trial.{rung}.{place}.jsonl",
+        "<results>/{session}/search/{model}/logs/trial.{rung}.{place}.log",
     benchmark:
         "<results>/{session}/search/{model}/benchmarks/trial.{rung}.{place}.tsv"
     threads: PLAN.config.threads
     resources:
         mem_mb=scaled(3000, per_megabyte=10),
         runtime=scaled(120, per_megabyte=2),
+        gpu=gpus,
     params:
         plugin=lambda w: PLAN.plugin_of(w.model),
         json=lambda w: as_json(PLAN.params_of(w.model)),
@@ -55,13 +50,15 @@ rule search_rank:
     output:
         "<results>/{session}/search/{model}/rung{rung}/ranking.json",
     log:
-        "<results>/{session}/search/{model}/logs/rank.{rung}.jsonl",
+        "<results>/{session}/search/{model}/logs/rank.{rung}.log",
     benchmark:
         "<results>/{session}/search/{model}/benchmarks/rank.{rung}.tsv"
+    # Ranking takes a second; as a cluster job it would wait for minutes.
+    localrule: True
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=scaled(1000, per_megabyte=0.1),
+        runtime=scaled(10, per_megabyte=0.01),
     params:
         code=PLAN.code("search_rank"),
     message:
@@ -77,13 +74,14 @@ rule search_best:
         table="<results>/{session}/search/{model}/trials.tsv",
         best="<results>/{session}/search/{model}/best.yaml",
     log:
-        "<results>/{session}/search/{model}/logs/best.jsonl",
+        "<results>/{session}/search/{model}/logs/best.log",
     benchmark:
         "<results>/{session}/search/{model}/benchmarks/best.tsv"
+    localrule: True
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=scaled(1000, per_megabyte=0.1),
+        runtime=scaled(10, per_megabyte=0.01),
     params:
         plugin=lambda w: PLAN.plugin_of(w.model),
         json=lambda w: as_json(PLAN.params_of(w.model)),

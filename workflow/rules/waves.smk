@@ -5,7 +5,7 @@ rule waves:
     output:
         directory("<results>/{session}/waves/{source}.zarr"),
     log:
-        "<results>/{session}/logs/waves.{source}.jsonl",
+        "<results>/{session}/logs/waves.{source}.log",
     benchmark:
         "<results>/{session}/benchmarks/waves.{source}.tsv"
     threads: PLAN.config.threads
@@ -29,7 +29,7 @@ rule spike_waves:
     output:
         directory("<results>/{session}/spike_waves.zarr"),
     log:
-        "<results>/{session}/logs/spike_waves.jsonl",
+        "<results>/{session}/logs/spike_waves.log",
     benchmark:
         "<results>/{session}/benchmarks/spike_waves.tsv"
     threads: PLAN.config.threads
@@ -53,13 +53,13 @@ rule wave_table:
     output:
         "<results>/{session}/waves/recording.events.csv",
     log:
-        "<results>/{session}/logs/wave_table.jsonl",
+        "<results>/{session}/logs/wave_table.log",
     benchmark:
         "<results>/{session}/benchmarks/wave_table.tsv"
     threads: 1
     resources:
-        mem_mb=scaled(1000),
-        runtime=scaled(10),
+        mem_mb=scaled(1000, per_megabyte=1),
+        runtime=scaled(10, per_megabyte=0.02),
     params:
         code=PLAN.code("wave_table"),
     message:
@@ -81,7 +81,7 @@ rule wave_film:
         ),
         mp4="<results>/{session}/figures/wave_film.mp4",
     log:
-        "<results>/{session}/logs/wave_film.jsonl",
+        "<results>/{session}/logs/wave_film.log",
     benchmark:
         "<results>/{session}/benchmarks/wave_film.tsv"
     threads: 1

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from driftwave.contents import check_contents
 from driftwave.errors import InputError
 from driftwave.ingest.behavior import resample
 from driftwave.recording import require
@@ -86,6 +87,7 @@ def cut_into_trials(
 
 
 def _from_zarr(recording: xr.DataTree, path: Path) -> dict[str, np.ndarray]:
+    check_contents(path, "a store")
     try:
         store = xr.open_dataset(path, engine="zarr", consolidated=False, chunks=None)
     except (OSError, KeyError, ValueError) as error:

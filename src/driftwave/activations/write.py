@@ -9,6 +9,7 @@ import xarray as xr
 from driftwave import registry
 from driftwave.activations.dataset import activations_dataset
 from driftwave.activations.files import read_modules
+from driftwave.contents import check_contents
 from driftwave.errors import InputError
 
 
@@ -79,4 +80,5 @@ def read_activations(
             expected=f"a fit of {plugin}",
             fix="Fit the model first",
         )
+    check_contents(fit, f"a fit of {plugin}")
     return module.Fit.load(Path(fit)).activations(recording)

@@ -14,6 +14,8 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from driftwave.provenance import figure_record
+from driftwave.provenance_read import FIGURE_KEY
 from driftwave.store import atomic_path
 
 # Okabe and Ito's colours: told apart by readers with any form of colour blindness.
@@ -67,6 +69,11 @@ def save_figure(figure: Figure, out: str | Path) -> None:
         for suffix in ("png", "svg"):
             target = out.with_name(f"{out.name}.{suffix}")
             with atomic_path(target) as temporary:
-                metadata = {"Date": None} if suffix == "svg" else {"Software": "driftwave"}
+                record = figure_record(target)
+                metadata = (
+                    {"Date": None, "Description": record}
+                    if suffix == "svg"
+                    else {"Software": "driftwave", FIGURE_KEY: record}
+                )
                 figure.savefig(temporary, format=suffix, metadata=metadata)
     plt.close(figure)

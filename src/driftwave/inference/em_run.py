@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 
-from driftwave.errors import DriftwaveError, InputError
-from driftwave.store import atomic_path
+from driftwave.errors import DriftwaveError
+from driftwave.inference.checkpoint import load_arrays, save_arrays
 
 LOSSES = ("train_loss", "valid_loss")
 
@@ -33,12 +33,10 @@ class EmState(NamedTuple):
 
 def save_state(path: Path, key: str, state: EmState) -> None:
     """Write a state of the fit that ``key`` identifies, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = {f"model_{name}": value for name, value in state.model.items()}
     arrays |= {f"best_{name}": value for name, value in state.best.items()}
     arrays |= {name: np.array(getattr(state, name)) for name in LOSSES}
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, key=np.array(key), **arrays)
+    save_arrays(path, {"key": np.array(key), **arrays})
 
 
 def load_state(path: Path, key: str) -> EmState | None:
@@ -51,17 +49,7 @@ def load_state(path: Path, key: str) -> EmState | None:
     """
     if not path.exists():
         return None
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-    except Exception as error:  # zip and numpy raise many kinds on damaged files
-        raise InputError(
-            file=path,
-            field="checkpoint",
-            found=f"an unreadable file ({type(error).__name__})",
-            expected="a checkpoint written by driftwave",
-            fix="Delete it to start the fit afresh",
-        ) from error
+    arrays = load_arrays(path)
     if str(arrays["key"]) != key:
         return None
     model, best = (

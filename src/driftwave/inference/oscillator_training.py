@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from driftwave.inference.checkpoint import load_arrays, save_arrays
 from driftwave.inference.oscillator_em import maximise
 from driftwave.inference.oscillator_likelihood import Observations
 from driftwave.inference.oscillator_model import Bounds, Oscillators
 from driftwave.progress import Progress
-from driftwave.store import atomic_path
 
 SAVE_EVERY = 10
 
@@ -57,16 +57,14 @@ class Trained:
 
 
 def _save(path: Path, fingerprint: str, arrays: dict[str, np.ndarray]) -> None:
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, fingerprint=np.array(fingerprint), **arrays)  # type: ignore[arg-type]
+    save_arrays(path, {"fingerprint": np.array(fingerprint), **arrays})
 
 
 def _load(path: Path, fingerprint: str) -> dict[str, np.ndarray] | None:
     """The arrays of a checkpoint of this very fit; None if there is none."""
     if not path.exists():
         return None
-    with np.load(path, allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in stored.files}
+    arrays = load_arrays(path)
     return arrays if str(arrays.pop("fingerprint")) == fingerprint else None
 
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from driftwave.compute import generator
-from driftwave.errors import DriftwaveError, InputError
+from driftwave.errors import DriftwaveError
+from driftwave.inference.checkpoint import read_sealed, sealed
 from driftwave.progress import Progress
 from driftwave.store import atomic_path
 
@@ -147,7 +148,7 @@ def train(
     DriftwaveError
         If no epoch gave a finite validation loss.
     InputError
-        If the checkpoint cannot be read.
+        If the checkpoint cannot be read, or is not what was written.
     """
     device = str(next(module.parameters()).device)
     with seeded(seed, "training", device):
@@ -323,14 +324,14 @@ class _Run:
             "cuda_rng": cuda,
         }
         with atomic_path(folder / CHECKPOINT) as temporary:
-            torch.save(state, temporary)
+            torch.save(sealed(state), temporary)
 
     def resume(self, folder: Path) -> None:
         """Take up the state in ``folder`` if it is of this very fit."""
         path = folder / CHECKPOINT
         if not path.exists():
             return
-        state = _read_checkpoint(path)
+        state = read_sealed(path, _load)
         if state["key"] != self.key:
             self.history.notes.append(
                 "a checkpoint of other data, parameters or seed was left unused"
@@ -347,14 +348,5 @@ class _Run:
             torch.cuda.set_rng_state(state["cuda_rng"], self.weights[0].device)
 
 
-def _read_checkpoint(path: Path) -> dict[str, Any]:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds on damaged files
-        raise InputError(
-            file=path,
-            field="checkpoint",
-            found=f"an unreadable file ({type(error).__name__})",
-            expected="a checkpoint written by driftwave",
-            fix="Delete it to start the fit afresh",
-        ) from error
+def _load(path: Path) -> Any:
+    return torch.load(path, map_location="cpu", weights_only=True)

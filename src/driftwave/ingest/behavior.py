@@ -5,128 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pynwb
 import xarray as xr
 
+from driftwave.ingest.behavior_events import (
+    event_counts,
+    events_of,
+    held_values,
+    interval_shares,
+    spans_of,
+)
+from driftwave.ingest.clock import in_order
 from driftwave.ingest.file import NwbFile
 from driftwave.ingest.motion import along_track, velocity
+from driftwave.ingest.resampling import LONGEST_BRIDGE, resample
 from driftwave.ingest.series import times_of, values_of
+from driftwave.joblog import note
 from driftwave.layout import BehaviorLayout
 
-# Missing samples up to this long (s), or two and a half sampling intervals, are bridged.
-LONGEST_BRIDGE = 0.25
+__all__ = ["LONGEST_BRIDGE", "behavior_groups", "has_behavior", "resample"]
+
 _RADIANS = {"rad": 1.0, "radian": 1.0, "radians": 1.0}
 _DEGREES = {"deg": np.pi / 180, "degree": np.pi / 180, "degrees": np.pi / 180, "°": np.pi / 180}
 _TO_RADIANS = _RADIANS | _DEGREES
-
-
-def resample(
-    times: np.ndarray, values: np.ndarray, starts: np.ndarray, bin_width: float, bins: int
-) -> np.ndarray:
-    """Bring a sampled signal to the bins of trials.
-
-    A series stamped at the bins' own starts, at their width, is taken as binned already. A series
-    with two samples per bin or more is low-pass filtered: the value of a bin is the mean of the
-    samples around its centre c, weighted by the raised cosine ``(1 + cos(pi (t - c) / w)) / 2``
-    for ``|t - c| < w``, w the bin width. Its response is zero at multiples of 1/w and stays below
-    -31 dB beyond (a plain mean over the bin: -13 dB), so little folds back into the band of the
-    bins. A slower series, and a faster one beside a gap, is interpolated linearly at the bins'
-    centres.
-
-    Bins whose centre lies in a gap longer than :data:`LONGEST_BRIDGE`, or outside the series,
-    are NaN.
-
-    Parameters
-    ----------
-    times : ndarray (sample,)
-        s, ascending; they need not be regular.
-    values : ndarray (sample, column)
-        A sample counts as missing if any of its columns is NaN.
-    starts : ndarray (trial,)
-        Start of the first bin of each trial, s.
-    bin_width : float
-        s.
-    bins : int
-
-    Returns
-    -------
-    ndarray (trial, time, column)
-    """
-    valid = np.isfinite(values).all(axis=1)
-    shape = (len(starts), bins, values.shape[1])
-    if not valid.any():
-        return np.full(shape, np.nan)
-    step = float(np.median(np.diff(times))) if len(times) > 1 else np.inf
-    t, y = times[valid], values[valid]
-    lefts = (np.asarray(starts)[:, None] + np.arange(bins) * bin_width).ravel()
-    if _binned_already(times, step, starts, bin_width):
-        found = _nearest(t, y, lefts, bin_width / 2)
-    else:
-        centres = lefts + bin_width / 2
-        found = np.stack([np.interp(centres, t, column) for column in y.T], axis=1)
-        if step <= bin_width / 2 * (1 + 1e-6):
-            averaged = _raised_cosine_mean(t, y, centres, step, bin_width)
-            found = np.where(np.isfinite(averaged), averaged, found)
-        found[~_reached(t, centres, step, bin_width)] = np.nan
-    return found.reshape(shape)
-
-
-def _binned_already(times: np.ndarray, step: float, starts: np.ndarray, bin_width: float) -> bool:
-    if abs(step - bin_width) > 1e-3 * bin_width:
-        return False
-    nearest = times[np.clip(np.searchsorted(times, starts - step / 2), 0, len(times) - 1)]
-    return bool(np.median(np.abs(nearest - starts)) < 1e-2 * bin_width)
-
-
-def _nearest(t: np.ndarray, y: np.ndarray, wanted: np.ndarray, within: float) -> np.ndarray:
-    after = np.clip(np.searchsorted(t, wanted), 0, len(t) - 1)
-    before = np.maximum(after - 1, 0)
-    index = np.where(np.abs(t[before] - wanted) <= np.abs(t[after] - wanted), before, after)
-    found = y[index].copy()
-    found[np.abs(t[index] - wanted) > within] = np.nan
-    return found
-
-
-def _raised_cosine_mean(
-    t: np.ndarray, y: np.ndarray, centres: np.ndarray, step: float, bin_width: float
-) -> np.ndarray:
-    """Weighted means around the centres, from running sums: cost linear in samples and bins.
-
-    NaN where the samples around a centre have a hole. The identity
-    cos(a - b) = cos a cos b + sin a sin b turns each weighted sum into three differences of
-    running sums, whatever the sampling.
-    """
-    low = np.searchsorted(t, centres - bin_width, side="left")
-    high = np.searchsorted(t, centres + bin_width, side="right")
-    middle = y.mean(axis=0)
-    columns = np.concatenate([np.ones((len(t), 1)), y - middle], axis=1)
-    angle = np.pi * (t - t[0]) / bin_width
-    at = np.pi * (centres - t[0]) / bin_width
-
-    def between(weights: np.ndarray) -> np.ndarray:
-        running = np.concatenate([np.zeros((1, columns.shape[1])), columns * weights[:, None]])
-        np.cumsum(running, axis=0, out=running)
-        return running[high] - running[low]
-
-    sums = between(np.ones(len(t)))
-    sums += between(np.cos(angle)) * np.cos(at)[:, None]
-    sums += between(np.sin(angle)) * np.sin(at)[:, None]
-    # Beside a gap, or at the ends, the weights would lean to one side.
-    hole = max(bin_width / 2, 1.5 * step) * (1 + 1e-6)
-    holes = np.cumsum(np.diff(t, prepend=-np.inf, append=np.inf) > hole)
-    whole = holes[high] == np.where(low > 0, holes[low - 1], 0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(whole[:, None], sums[:, 1:] / sums[:, :1], np.nan) + middle
-
-
-def _reached(t: np.ndarray, centres: np.ndarray, step: float, bin_width: float) -> np.ndarray:
-    """Whether a centre lies between two samples no further apart than a bridge, or near one."""
-    after = np.searchsorted(t, centres)
-    right = t[np.minimum(after, len(t) - 1)]
-    left = t[np.maximum(after - 1, 0)]
-    bridged = (right - left <= max(LONGEST_BRIDGE, 2.5 * step)) & (left <= centres)
-    bridged &= centres <= right
-    near = np.minimum(np.abs(left - centres), np.abs(right - centres))
-    return bridged | (near <= max(bin_width / 2, 0.75 * step))
 
 
 @dataclass(frozen=True)
@@ -179,6 +80,8 @@ def behavior_groups(
     recorded = np.concatenate([variable.value for variable in found], axis=2).astype(np.float32)
     slow = np.concatenate([variable.slow for variable in found], axis=2)
     covered = has_behavior(recorded)
+    if not covered.all():
+        note(f"{int((~covered).sum())} trials lack a sample of some behaviour: unused")
     behavior = xr.Dataset(
         {
             "value": (
@@ -216,6 +119,8 @@ def _variable(
     bin_width: float,
     bins: int,
 ) -> _Variable:
+    if layout.binning != "resample":
+        return _of_events(file, layout, key, starts, bin_width, bins)
     times, data, columns, unit = _read(file, layout, key)
     moved, speed, unit_at_bins = _motion(file, layout, key, times, data, unit)
     labels = _labels(file, layout, key, columns, moved.shape[1])
@@ -241,18 +146,50 @@ def _variable(
                 "some bins",
                 f"Lower `{key}.min_speed` in the layout",
             )
-    series = xr.DataArray(
+    named = labels if len(labels) == len(columns) else columns
+    series = _as_recorded(layout, times, data, named, unit)
+    source = layout.series, tuple(columns)
+    return _Variable(value, slow, labels, unit_at_bins, series, source)
+
+
+def _of_events(
+    file: NwbFile, layout: BehaviorLayout, key: str, starts: np.ndarray, bin_width: float, bins: int
+) -> _Variable:
+    """Counts, shares or held values; what no event or interval touches is 0, not missing."""
+    shift = layout.lag - (bin_width / 2 if layout.at == "start" else 0.0)
+    at = starts + shift, bin_width, bins
+    if layout.binning == "share":
+        spans = spans_of(file, layout, key)
+        # As recorded: 1 from each start, 0 from each stop.
+        times, data = spans.ravel(), np.tile([1.0, 0.0], len(spans))[:, None]
+        value, unit, unit_at_bins = interval_shares(spans, *at), "1", "share of the bin"
+    else:
+        times, data, unit = events_of(file, layout, key)
+        if layout.binning == "hold":
+            data, _ = _columns(file, layout, key, _without_fill(layout, data))
+            value, unit_at_bins = held_values(times, data, *at), unit
+        else:
+            value, unit_at_bins = event_counts(times, *at), "events/bin"
+    labels = _labels(file, layout, key, list(range(value.shape[2])), value.shape[2])
+    named = labels if len(labels) == data.shape[1] else list(range(data.shape[1]))
+    series = _as_recorded(layout, times, data, named, unit)
+    source = f"{layout.series} {layout.binning} {layout.where}", tuple(layout.columns or ())
+    return _Variable(value, np.zeros(value.shape, dtype=bool), labels, unit_at_bins, series, source)
+
+
+def _as_recorded(
+    layout: BehaviorLayout, times: np.ndarray, data: np.ndarray, columns: list, unit: str
+) -> xr.DataArray:
+    return xr.DataArray(
         data,
         dims=(f"{layout.name}_time", f"{layout.name}_column"),
         coords={
             f"{layout.name}_time": (f"{layout.name}_time", times, {"units": "s"}),
-            f"{layout.name}_column": labels if len(labels) == len(columns) else columns,
+            f"{layout.name}_column": columns,
         },
         name=layout.name,
         attrs={"units": unit, "kind": layout.kind},
     )
-    source = layout.series, tuple(columns)
-    return _Variable(value, slow, labels, unit_at_bins, series, source)
 
 
 def _motion(
@@ -310,16 +247,15 @@ def _read(
 ) -> tuple[np.ndarray, np.ndarray, list[int], str]:
     """Times and chosen columns of a series, which columns these are, and their unit."""
     series = file.series(layout.series, f"{key}.series")
-    times = times_of(file, series, layout.series)
-    data = values_of(file, series, layout.series)
-    columns = list(range(data.shape[1])) if layout.columns is None else layout.columns
-    if not columns or not all(0 <= c < data.shape[1] for c in columns):
+    if isinstance(series, pynwb.misc.IntervalSeries):
         raise file.fault(
-            f"{key}.columns",
-            f"{columns}",
-            f"column numbers 0 to {data.shape[1] - 1} of {layout.series}",
-            "Mend them in the layout",
+            f"{key}.series ({layout.series})",
+            "an IntervalSeries, whose data are starts and stops",
+            "a sampled signal",
+            f"Set `{key}.binning: share` in the layout",
         )
+    times = times_of(file, series, layout.series)
+    data, columns = _columns(file, layout, key, values_of(file, series, layout.series))
     unit = (layout.unit or series.unit or "").strip() or "not stated"
     if layout.kind == "circular" and unit not in _TO_RADIANS:
         raise file.fault(
@@ -328,9 +264,35 @@ def _read(
             f"one of {sorted(_TO_RADIANS)}",
             f"Set `{key}.unit` in the layout",
         )
-    data[~np.isfinite(data)] = np.nan
-    order = np.argsort(times, kind="stable")
-    return times[order], data[order][:, columns], columns, unit
+    data = _without_fill(layout, data)
+    order = in_order(file, times, layout.series)
+    return times[order], data[order], columns, unit
+
+
+def _columns(
+    file: NwbFile, layout: BehaviorLayout, key: str, data: np.ndarray
+) -> tuple[np.ndarray, list[int]]:
+    """The layout's columns of the values, and their numbers."""
+    columns = list(range(data.shape[1])) if layout.columns is None else layout.columns
+    if not columns or not all(0 <= c < data.shape[1] for c in columns):
+        raise file.fault(
+            f"{key}.columns",
+            f"{columns}",
+            f"column numbers 0 to {data.shape[1] - 1} of {layout.series}",
+            "Mend them in the layout",
+        )
+    return data[:, columns], columns
+
+
+def _without_fill(layout: BehaviorLayout, data: np.ndarray) -> np.ndarray:
+    """NaN for what is infinite or a value that stands for a missing one."""
+    data = np.where(np.isfinite(data), data, np.nan)
+    for fill in layout.missing:
+        at = np.isclose(data, fill, rtol=1e-6, atol=0)
+        if at.any():
+            note(f"{int(at.sum())} values {fill:g} of {layout.series} are taken as missing")
+        data[at] = np.nan
+    return data
 
 
 def _labels(

@@ -12,19 +12,21 @@ import yaml
 from hdmf.common import DynamicTable
 
 from driftwave.config import parse_layout
+from driftwave.ingest.draft_behavior import behavior_lines, quoted
 from driftwave.ingest.electrodes import positions_mm
 from driftwave.ingest.file import NwbFile
 from driftwave.ingest.rois import centroids, grid_spacing
-from driftwave.ingest.series import length
+from driftwave.ingest.series import length, rate_of, times_of
 from driftwave.ingest.split import SPELLINGS
 from driftwave.ingest.tables import table_frame
 from driftwave.layout import PositionsLayout
 
 _BIN_WIDTH = 0.02
 _MOST_CONDITIONS = 64
+_LEAST_TRIALS = 10
 
 
-def draft_layout(file: NwbFile) -> str:
+def draft_layout(file: NwbFile, name: str | None = None) -> str:
     """Draft a layout, as commented YAML.
 
     Raises
@@ -43,11 +45,12 @@ def draft_layout(file: NwbFile) -> str:
             "spikes, a field signal or imaging",
             "Use another file",
         )
-    name = re.sub(r"[^A-Za-z0-9_\-]+", "_", file.path.stem).strip("_") or "layout"
+    recording = Path(str(file.path))
+    name = name or re.sub(r"[^A-Za-z0-9_\-]+", "_", recording.stem).strip("_-") or "layout"
     lines = [
         "# A first layout by `driftwave inspect`: every line is a guess, to be checked.",
-        f"name: {name}",
-        f"description: {file.path.name}",
+        f"name: {quoted(name)}",
+        f"description: {quoted(recording.name)}",
     ]
     if spikes:
         lines += [
@@ -62,38 +65,54 @@ def draft_layout(file: NwbFile) -> str:
     return text
 
 
-def _quoted(path: str) -> str:
-    return f'"{path}"' if re.search(r"[:#\[\]{},&*?|<>=!%@`\\'\"]|^\s|\s$", path) else path
-
-
 def _spikes(file: NwbFile) -> tuple[list[str], float]:
     units = file.nwbfile.units
-    if units is not None and "spike_times" in units.colnames:
+    fire = 0 if units is None or "spike_times" not in units.colnames else _firing(file)
+    if units is not None and fire:
         lines = ["spikes:", "  source: units"]
         places = [n for n in ("location", "region", "brain_area") if n in units.colnames]
         if places:
             lines.append(f"  region: {places[0]}")
-        lines.append("  held_out: 0.2          # share of units hidden at evaluation")
-        return lines, _BIN_WIDTH
+        return [*lines, _held_out(fire)], _BIN_WIDTH
     for path in sorted(file.series_paths):
         series = file.nwbfile.objects[file.series_paths[path]]
         unit = (series.unit or "").lower()
         counts = "count" in path.lower() or unit in ("spikes", "counts", "count")
         shape = getattr(series.data, "shape", ())
-        if counts and len(shape) == 2 and series.rate:
-            width = 1 / float(series.rate)
+        if counts and len(shape) == 2 and length(series) >= 2:
+            width = _bin_width(file, series, path)
             lines = [
                 "spikes:",
-                f"  source: {_quoted(path)}   # counts in bins of {width:.6g} s",
-                "  held_out: 0.2          # share of units hidden at evaluation",
+                f"  source: {quoted(path)}   # counts in bins of {width:.6g} s",
+                _held_out(int(shape[1])),
             ]
             return lines, width
     return [], _BIN_WIDTH
 
 
+def _held_out(units: int) -> str:
+    """A fifth of the units, if one is left to see."""
+    share = "0.2" if units > 1 else "0.0"
+    return f"  held_out: {share}          # share of units hidden at evaluation"
+
+
+def _bin_width(file: NwbFile, series: pynwb.TimeSeries, path: str) -> float:
+    """Width of the bins that counts were made in, s."""
+    if series.timestamps is None:
+        return 1 / rate_of(file, series, path)
+    return float(np.median(np.diff(times_of(file, series, path))))
+
+
+def _firing(file: NwbFile) -> int:
+    """Number of units that fire at all."""
+    index = file.nwbfile.units["spike_times"]
+    ends = file.read(index.data, slice(None), field="units/spike_times_index").astype(np.int64)
+    return int((np.diff(ends, prepend=0) > 0).sum())
+
+
 def _cuts(file: NwbFile, bin_width: float) -> list[str]:
     """Trials or windows, stimulus, split and behaviour."""
-    behavior, span = _behavior(file)
+    behavior, span = behavior_lines(file)
     table = _trial_table(file)
     if table is None:
         seconds = max(2.0, 50 * bin_width)
@@ -115,8 +134,9 @@ def _trial_table(file: NwbFile) -> tuple[str, pd.DataFrame] | None:
     if file.nwbfile.trials is not None:
         return "trials", table_frame(file, file.nwbfile.trials)[0]
     named = [n for n in sorted(tables) if re.search("trial|encod|recogn|presentation", n)]
-    for name in named:
-        if len(tables[name]) >= 10:
+    rest = [n for n in sorted(tables) if n not in (*named, "trials", "epochs", "invalid_times")]
+    for name in [*named, *rest]:
+        if len(tables[name]) >= _LEAST_TRIALS:
             return f"intervals/{name}", table_frame(file, tables[name])[0]
     return None
 
@@ -141,14 +161,14 @@ def _trials(path: str, frame: pd.DataFrame, bin_width: float) -> list[str]:
     factors = _factors(frame)
     if factors:
         lines.append(
-            f"  condition: [{_quoted(factors[0])}]"
+            f"  condition: [{quoted(factors[0])}]"
             + (f"   # or {', '.join(factors[1:])}" if factors[1:] else "")
         )
-        lines += ["stimulus:", f"  columns: [{', '.join(map(_quoted, factors))}]"]
+        lines += ["stimulus:", f"  columns: [{', '.join(map(quoted, factors))}]"]
         angles = [n for n in factors if re.search("direction|orientation|angle", n)]
         if angles and pd.api.types.is_numeric_dtype(frame[angles[0]]):
             period = 180 if "orientation" in angles[0] else 360
-            lines.append(f"  circular: {{{_quoted(angles[0])}: {period}}}")
+            lines.append(f"  circular: {{{quoted(angles[0])}: {period}}}")
     words = set(frame["split"].astype(str).str.lower()) if "split" in frame else set()
     # A column without test trials (train and validation only) would leave nothing to score on.
     if words <= set(SPELLINGS) and {"train", "test"} <= words:
@@ -169,41 +189,6 @@ def _factors(frame: pd.DataFrame) -> list[str]:
     return sorted(found, key=lambda name: not likely.search(name))
 
 
-def _behavior(file: NwbFile) -> tuple[list[str], tuple[float, float] | None]:
-    """Behaviour series as layout lines, and the times they all cover."""
-    lines: list[str] = []
-    spans: list[tuple[float, float]] = []
-    taken: set[str] = set()
-    for path in sorted(file.series_paths):
-        series = file.nwbfile.objects[file.series_paths[path]]
-        behavioral = path.startswith("processing/behavior/") or isinstance(
-            series, pynwb.behavior.SpatialSeries
-        )
-        shape = getattr(series.data, "shape", ())
-        if not behavioral or not 1 <= len(shape) <= 2 or length(series) < 10:
-            continue
-        name = re.sub(r"[^A-Za-z0-9_\-]+", "_", path.split("/")[-1]).strip("_") or "behavior"
-        name = name if name not in taken else "_".join(path.split("/")[-2:])
-        taken.add(name)
-        lines += [f"  - name: {name}", f"    series: {_quoted(path)}"]
-        if "rad" in (series.unit or "").lower().split("/")[0] and "direction" in path.lower():
-            lines.append("    kind: circular")
-        if not (series.unit or "").strip():
-            lines.append("    unit: not stated       # the file leaves it empty")
-        spans.append(_span(series))
-    if not lines:
-        return [], None
-    start, stop = max(s[0] for s in spans), min(s[1] for s in spans)
-    return ["behavior:", *lines], ((start, stop) if stop > start else None)
-
-
-def _span(series: pynwb.TimeSeries) -> tuple[float, float]:
-    if series.timestamps is not None:
-        return float(series.timestamps[0]), float(series.timestamps[-1])
-    start = float(series.starting_time or 0.0)
-    return start, start + length(series) / float(series.rate)
-
-
 def _field(file: NwbFile) -> list[str]:
     electrical = [
         path
@@ -214,7 +199,7 @@ def _field(file: NwbFile) -> list[str]:
         return []
     chosen = next((p for p in electrical if re.search("LFP|ecog", p, re.I)), electrical[0])
     others = [p for p in electrical if p != chosen]
-    lines = ["field:", f"  series: {_quoted(chosen)}"]
+    lines = ["field:", f"  series: {quoted(chosen)}"]
     if others:
         lines[-1] += f"   # or {', '.join(others)}"
     lines.append(_positions(file))
@@ -243,7 +228,7 @@ def _imaging(file: NwbFile) -> list[str]:
         return []
     chosen, *others = traces or movies
     series = file.nwbfile.objects[file.series_paths[chosen]]
-    lines = ["imaging:", f"  series: {_quoted(chosen)}"]
+    lines = ["imaging:", f"  series: {quoted(chosen)}"]
     if others:
         lines[-1] += f"   # or {', '.join(others)}"
     kind = "roi_centroids" if traces else "pixels"
@@ -284,7 +269,7 @@ def _truth_columns(file: NwbFile, table: DynamicTable) -> list[str]:
 
 def _positions(file: NwbFile) -> str:
     frame, _ = table_frame(file, file.nwbfile.electrodes)
-    for x, y in (("rel_x", "rel_y"), ("x", "y")):
+    for x, y in (("rel_x", "rel_y"), ("x", "y"), ("x", "z"), ("y", "z")):
         if x in frame and y in frame:
             places = positions_mm(file, frame, PositionsLayout(x=x, y=y), "field.positions")
             plane = np.stack([places["x"], places["y"]], axis=1)

@@ -12,12 +12,18 @@ import pynwb
 import xarray as xr
 from scipy import signal
 
+from driftwave.ingest.decimation import decimated
 from driftwave.ingest.electrodes import check_positions, marked_good, positions_mm
 from driftwave.ingest.file import NwbFile
+from driftwave.ingest.intervals import within
+from driftwave.ingest.limits import check_factor
 from driftwave.ingest.quality import signal_faults
-from driftwave.ingest.series import SampleRange, sample_range
-from driftwave.ingest.tables import column, table_frame
+from driftwave.ingest.series import SampleRange, length, sample_range
+from driftwave.ingest.tables import column, matching, table_frame
+from driftwave.ingest.uneven import EvenClock, even_clock
+from driftwave.joblog import note
 from driftwave.layout import FieldLayout
+from driftwave.memory import check_size
 
 _READ_BYTES = 32_000_000
 # Pass band to 0.4 and stop band from 0.5 of the rate that remains, 60 dB down.
@@ -44,6 +50,23 @@ class FieldSource:
     """An ElectricalSeries as a lazy (time, electrode) array of float32 microvolt.
 
     Any slice of it is computed from the samples it needs, at most 32 MB of them at a time.
+
+    Attributes
+    ----------
+    file : NwbFile
+    series : pynwb.ecephys.ElectricalSeries
+    path : str
+        Of the series.
+    samples : SampleRange
+        Those used; of the even clock, if there is one.
+    factor : int
+        One sample of so many is kept, after a low-pass.
+    chosen : ndarray of int (electrode,)
+        Columns of the series.
+    clock : EvenClock, optional
+        The even clock that uneven samples are interpolated to.
+    invalid : ndarray (interval, 2), optional
+        Times, s, in which samples are missing, NaN.
     """
 
     file: NwbFile
@@ -51,6 +74,9 @@ class FieldSource:
     path: str
     samples: SampleRange
     factor: int
+    chosen: np.ndarray
+    clock: EvenClock | None = None
+    invalid: np.ndarray | None = None
 
     dtype = np.dtype(np.float32)
     ndim = 2
@@ -59,7 +85,7 @@ class FieldSource:
     def shape(self) -> tuple[int, int]:
         """(time, electrode)."""
         inputs = self.samples.stop - self.samples.first
-        return -(-inputs // self.factor), int(self.series.data.shape[1])
+        return -(-inputs // self.factor), len(self.chosen)
 
     @property
     def rate(self) -> float:
@@ -76,20 +102,44 @@ class FieldSource:
         """Gain per electrode and offset that turn stored numbers into microvolt."""
         gain = np.full(self.shape[1], float(self.series.conversion or 1.0))
         if self.series.channel_conversion is not None:
-            gain = gain * np.asarray(self.series.channel_conversion[:], dtype=float)
+            per_channel = self.file.read(
+                self.series.channel_conversion, slice(None), field=self.path
+            ).astype(float)
+            gain = gain * per_channel[self.chosen]
         return (1e6 * gain).astype(np.float32), 1e6 * float(self.series.offset or 0.0)
 
     @property
     def rows_at_once(self) -> int:
         """Stored samples that make 32 MB of float32."""
-        return max(1, _READ_BYTES // (4 * self.shape[1]))
+        columns = _columns(self.series)
+        return max(1, _READ_BYTES // (4 * columns))
 
     def stored(self, start: int, stop: int) -> np.ndarray:
         """Samples ``start`` to ``stop`` of the used range at the stored rate, microvolt."""
-        first = self.samples.first
-        raw = self.file.read(self.series.data, slice(first + start, first + stop), field=self.path)
+        if self.clock is None:
+            first = self.samples.first
+            found = self._read(first + start, first + stop)
+        else:
+            found = self.clock.interpolated(self._read, start, stop)
         gain, offset = self.scale
-        return raw.astype(np.float32) * gain + np.float32(offset)
+        found *= gain
+        found += np.float32(offset)
+        if self.invalid is not None and len(self.invalid):
+            time = self.samples.time + np.arange(start, stop) / self.samples.rate
+            found[within(self.invalid, time)] = np.nan
+        return found
+
+    def _read(self, start: int, stop: int) -> np.ndarray:
+        """Stored numbers of the electrodes used, float32, a copy."""
+        rows = slice(start, stop)
+        if len(self.chosen) == _columns(self.series):
+            raw = self.file.read(self.series.data, rows, field=self.path)
+        else:
+            # Neighbouring columns up to the last one used; HDF5 picks single ones slowly.
+            low, high = int(self.chosen.min()), int(self.chosen.max()) + 1
+            raw = self.file.read(self.series.data, (rows, slice(low, high)), field=self.path)
+            raw = raw[:, self.chosen - low]
+        return raw.reshape(len(raw), -1).astype(np.float32)
 
     def __getitem__(self, key: Any) -> np.ndarray:
         rows, columns = key if isinstance(key, tuple) else (key, slice(None))
@@ -112,19 +162,26 @@ class FieldSource:
         around = (max(0, -low), max(0, high - inputs))
         if any(around):
             block = np.pad(block, (around, (0, 0)), mode="reflect", reflect_type="odd")
-        filtered = signal.upfirdn(self.taps.astype(np.float32), block, 1, self.factor, axis=0)
-        skip = 2 * half // self.factor
-        return filtered[skip : skip + stop - start]
+        return decimated(block, self.taps, self.factor, stop - start)
 
 
-def field_source(file: NwbFile, layout: FieldLayout) -> FieldSource:
+def field_source(
+    file: NwbFile, layout: FieldLayout, invalid: np.ndarray | None = None
+) -> FieldSource:
     """Find the layout's ElectricalSeries and check that it can be streamed.
+
+    Parameters
+    ----------
+    file : NwbFile
+    layout : FieldLayout
+    invalid : ndarray (interval, 2), optional
+        Times, s, whose samples are to be missing: sorted, disjoint.
 
     Raises
     ------
     InputError
-        Missing, not an ElectricalSeries, stored as electrode x time, irregular time stamps, or
-        no samples between start and stop.
+        Missing, not an ElectricalSeries, stored as electrode x time, irregular time stamps, no
+        electrode that `where` selects, or no samples between start and stop.
     """
     series = file.series(layout.series, "field.series")
     if not isinstance(series, pynwb.ecephys.ElectricalSeries):
@@ -136,7 +193,7 @@ def field_source(file: NwbFile, layout: FieldLayout) -> FieldSource:
         )
     electrodes = len(series.electrodes.data)
     shape = tuple(series.data.shape)
-    if len(shape) != 2 or shape[1] != electrodes:
+    if shape != (length(series), electrodes) and not (len(shape) == 1 and electrodes == 1):
         turned = len(shape) == 2 and shape[0] == electrodes
         raise file.fault(
             f"field.series ({layout.series})",
@@ -144,16 +201,39 @@ def field_source(file: NwbFile, layout: FieldLayout) -> FieldSource:
             "time x electrode",
             "Write the series again, transposed" if turned else "Mend the file",
         )
-    samples = sample_range(
-        file,
-        series,
-        layout.series,
-        start=layout.start,
-        stop=layout.stop,
-        fix="Use the part before or after it by `field.start` and `field.stop`",
-    )
-    factor = 1 if layout.rate is None else max(1, round(samples.rate / layout.rate))
-    return FieldSource(file, series, layout.series, samples, factor)
+    channels = series.channel_conversion
+    if channels is not None and len(channels) != electrodes:
+        raise file.fault(
+            f"field.series ({layout.series})",
+            f"channel_conversion of {len(channels)} channels for {electrodes} electrodes",
+            "one for each",
+            "Mend the file",
+        )
+    clock = None
+    if layout.uneven == "interpolate" and series.timestamps is not None:
+        clock = even_clock(file, series, layout.series, layout.start, layout.stop)
+        samples = clock.samples
+    else:
+        samples = sample_range(
+            file,
+            series,
+            layout.series,
+            start=layout.start,
+            stop=layout.stop,
+            fix="Use the part before or after it by `field.start` and `field.stop`, or set "
+            "`field.uneven: interpolate`, with `field.max_missing` for the gaps",
+        )
+    ratio = 1.0 if layout.rate is None else samples.rate / layout.rate
+    check_factor(file, "field.rate", ratio, samples.stop - samples.first)
+    factor = max(1, round(ratio))
+    frame, _ = table_frame(file, series.electrodes.table)
+    frame = frame.iloc[file.read(series.electrodes.data, slice(None), field=layout.series)]
+    chosen = np.flatnonzero(matching(file, frame, layout.where, "field.where", "electrodes"))
+    return FieldSource(file, series, layout.series, samples, factor, chosen, clock, invalid)
+
+
+def _columns(series: pynwb.ecephys.ElectricalSeries) -> int:
+    return int(series.data.shape[1]) if len(series.data.shape) == 2 else 1
 
 
 def field_group(file: NwbFile, layout: FieldLayout, source: FieldSource) -> xr.Dataset:
@@ -167,7 +247,9 @@ def field_group(file: NwbFile, layout: FieldLayout, source: FieldSource) -> xr.D
         Missing electrode columns, positions missing or shared, no good electrode.
     """
     frame, _ = table_frame(file, source.series.electrodes.table)
-    frame = frame.iloc[np.asarray(source.series.electrodes.data[:])].reset_index(drop=True)
+    rows = file.read(source.series.electrodes.data, slice(None), field=layout.series)
+    rows = rows[source.chosen]
+    frame = frame.iloc[rows].reset_index(drop=True)
     ids = frame["id"].to_numpy()
     good = marked_good(file, layout, frame)
     coords: dict[str, Any] = {
@@ -191,7 +273,8 @@ def field_group(file: NwbFile, layout: FieldLayout, source: FieldSource) -> xr.D
             f"{int(broken.sum())} electrodes with samples that are not finite, {int(flat.sum())} "
             f"flat, of {len(ids)}",
             "at least one good electrode",
-            "Use another part of the recording by `field.start` and `field.stop`",
+            "Use another part of the recording by `field.start` and `field.stop`, or bear missing "
+            "samples by `field.max_missing`" + _invalid_words(source),
         )
     coords["good"] = ("electrode", good)
     if layout.region is not None:
@@ -200,6 +283,14 @@ def field_group(file: NwbFile, layout: FieldLayout, source: FieldSource) -> xr.D
     if "group_name" in frame:
         coords["group"] = ("electrode", frame["group_name"].to_numpy().astype(str))
     chunk = min(source.shape[0], max(1, round(layout.chunk * source.rate)))
+    check_size(
+        (chunk, source.shape[1]),
+        2 * 4,
+        file=file.path,
+        field="field.chunk",
+        what=f"chunks of {chunk} samples of {source.shape[1]} electrodes",
+        fix=f"Shorten `field.chunk` (it is {layout.chunk:g} s)",
+    )
     # The source cannot be hashed; without a name dask would try, reading it as an object.
     lfp = da.from_array(source, chunks=(chunk, source.shape[1]), name=False, lock=True)
     return xr.Dataset(
@@ -209,7 +300,35 @@ def field_group(file: NwbFile, layout: FieldLayout, source: FieldSource) -> xr.D
             "sampling_rate": source.rate,
             "stored_rate": source.samples.rate,
             "series": layout.series,
+            **_missing_facts(source),
             "electrodes_not_finite": ids[broken].tolist(),
             "electrodes_flat": ids[flat].tolist(),
         },
     )
+
+
+def _invalid_seconds(source: FieldSource) -> float:
+    """How much of the samples' time invalid_times cover, s."""
+    if source.invalid is None or not len(source.invalid):
+        return 0.0
+    begin = source.samples.time
+    end = begin + (source.samples.stop - source.samples.first) / source.samples.rate
+    return float(np.diff(np.clip(source.invalid, begin, end), axis=1).sum())
+
+
+def _invalid_words(source: FieldSource) -> str:
+    seconds = _invalid_seconds(source)
+    words = f" ({seconds:.4g} s of it are invalid_times; or set `invalid_times: ignore`)"
+    return words if seconds else ""
+
+
+def _missing_facts(source: FieldSource) -> dict[str, Any]:
+    """What was altered of the clock and the samples, for the attributes; said, too."""
+    found: dict[str, Any] = {}
+    if seconds := _invalid_seconds(source):
+        found["invalid_seconds"] = seconds
+        note(f"{seconds:.4g} s of {source.path} lie in invalid_times: missing (NaN)")
+    if source.clock is not None:
+        found |= source.clock.facts()
+        note(f"uneven time stamps of {source.path}: interpolated to {source.samples.rate:.6g} Hz")
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +15,19 @@ import h5py
 import numpy as np
 import pynwb
 
-from driftwave.errors import InputError
+from driftwave.address import Address, is_remote
+from driftwave.errors import DriftwaveError, InputError
+from driftwave.ingest.outside import refuse_outside
+from driftwave.ingest.remote import Access, RangeReader, Remote, open_remote
+from driftwave.ingest.remote_cache import checksum
+from driftwave.isolation import OPENING, READING, watched
+from driftwave.memory import check_size
+from driftwave.reading import plain
+
+# Bytes of data that no compression packs into one; asked of data of 100 GB and more.
+_DENSEST, _LARGE = 10_000, 10**11
+# What h5py raises when it reads damaged or unusual data.
+_UNREADABLE = (OSError, RuntimeError, ValueError, TypeError, KeyError, MemoryError, OverflowError)
 
 
 @dataclass
@@ -24,20 +36,29 @@ class NwbFile:
 
     Attributes
     ----------
-    path : Path
+    path : Path or Address
+        How messages name the file.
     nwbfile : pynwb.NWBFile
     h5 : h5py.File
         The same file, for streaming and for paths.
+    remote : Remote or None
+        What is known of a file on the web or on DANDI.
     """
 
-    path: Path
+    path: Path | Address
     nwbfile: pynwb.NWBFile
     h5: h5py.File
+    remote: Remote | None = None
 
     @cached_property
     def sha256(self) -> str:
-        """Checksum of the file's bytes, hexadecimal."""
-        return checksum(self.path)
+        """Checksum of the file's bytes, hexadecimal; or why it is not known of a remote file."""
+        return checksum(self.path) if self.remote is None else self.remote.sha256
+
+    @property
+    def origin(self) -> dict[str, str | int]:
+        """Facts on where a remote file came from, for the store's attributes."""
+        return {} if self.remote is None else dict(self.remote.facts)
 
     @cached_property
     def series_paths(self) -> dict[str, str]:
@@ -68,7 +89,9 @@ class NwbFile:
                 f"one of {sorted(self.series_paths)}",
                 f"Mend `{field}` in the layout",
             )
-        return self.nwbfile.objects[identity]
+        found = self.nwbfile.objects[identity]
+        self._check_stored(found.data, path)
+        return found
 
     def intervals(self, path: str, field: str) -> pynwb.epoch.TimeIntervals:
         """The interval table named ``trials``, ``intervals/NAME`` or ``NAME``."""
@@ -91,15 +114,55 @@ class NwbFile:
 
     def read(self, data: Any, selection: Any = (), *, field: str) -> np.ndarray:
         """Values of a dataset; a damaged chunk becomes an InputError naming ``field``."""
+        size = self._check_size(data, selection, field)
         try:
-            return np.asarray(data[selection])
-        except OSError as error:
+            with watched(READING + size / 1e6):
+                return np.asarray(data[selection])
+        except _UNREADABLE as error:
             raise self.fault(
                 field,
-                f"data that cannot be read ({error})",
+                f"data that cannot be read ({_brief(error)})",
                 "a whole HDF5 dataset",
                 "Fetch the file again and compare its checksum",
             ) from error
+
+    def _check_stored(self, data: Any, field: str) -> None:
+        """Refuse data that a file claims and does not hold: to read it would take for ever."""
+        if not isinstance(data, h5py.Dataset) or data.nbytes < _LARGE:
+            return
+        stored = data.id.get_storage_size()
+        if data.nbytes > _DENSEST * max(1, stored):
+            raise self.fault(
+                field,
+                f"data of shape {data.shape}, of which the file holds {stored} bytes",
+                "data that were written",
+                "Fetch the file again, or name another series in the layout",
+            )
+
+    def _check_size(self, data: Any, selection: Any, field: str) -> float:
+        """Refuse to read more than fits: a small file can claim, or unpack to, any size.
+
+        Returns the size of what is selected, bytes.
+        """
+        if not isinstance(data, h5py.Dataset) or data.shape is None:
+            return 0.0
+        parts = selection if isinstance(selection, tuple) else (selection,)
+        lengths = [
+            len(range(*part.indices(length))) if isinstance(part, slice) else length
+            for part, length in zip(parts, data.shape, strict=False)
+        ]
+        shape = (*lengths, *data.shape[len(parts) :])
+        words = {
+            "file": self.path,
+            "field": field,
+            "fix": "Check the file, or use a machine with more memory",
+        }
+        what = f"values of shape {shape} to be read at once"
+        check_size(shape, data.dtype.itemsize, what=what, **words)
+        if data.chunks:
+            what = f"values in pieces of shape {data.chunks}, each read at once"
+            check_size(data.chunks, data.dtype.itemsize, what=what, **words)
+        return math.prod(shape) * data.dtype.itemsize
 
     def fault(self, field: str, found: object, expected: object, fix: str) -> InputError:
         """An InputError that names this file."""
@@ -107,16 +170,37 @@ class NwbFile:
 
 
 def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
-def checksum(path: str | Path) -> str:
-    """SHA-256 of a file, read in pieces of 4 MB."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while piece := file.read(1 << 22):
-            digest.update(piece)
-    return digest.hexdigest()
+def _brief(error: Exception) -> str:
+    """What an error says, on one line of bounded length."""
+    return plain(f"{type(error).__name__}: {error}")
+
+
+@contextlib.contextmanager
+def explained(file: NwbFile) -> Iterator[None]:
+    """Turn what content outside of NWB's rules raises, anywhere, into one sentence.
+
+    Faults that labs' files are known to have get sentences of their own, where they are found;
+    this is for the others. The cause goes to the job's log.
+
+    Raises
+    ------
+    InputError
+    """
+    try:
+        yield
+    except (DriftwaveError, NameError, ImportError, AssertionError):  # not the file's doing
+        raise
+    except Exception as error:  # pandas, hdmf, h5py and numpy each raise types of their own
+        raise file.fault(
+            "content",
+            f"something that cannot be used as the layout asks ({_brief(error)})",
+            "content that keeps the rules of NWB 2",
+            "Run `python -m pynwb.validate` on it and mend what it names, or leave out of the "
+            "layout what is broken",
+        ) from error
 
 
 def _refuse_at_sight(path: Path) -> None:
@@ -152,51 +236,79 @@ def _check_sha256(path: Path, sha256: str | None) -> None:
         )
 
 
-def _open_hdf5(path: Path) -> h5py.File:
+def _open_hdf5(source: Path | RangeReader, path: Path | Address) -> h5py.File:
     try:
-        return h5py.File(path, "r")
+        return h5py.File(source, "r")
     except OSError as error:
         truncated = "truncated" in str(error)
         raise InputError(
             file=path,
             field="file",
-            found="a truncated HDF5 file" if truncated else f"a file HDF5 cannot open ({error})",
+            found="a truncated HDF5 file"
+            if truncated
+            else f"a file HDF5 cannot open ({_brief(error)})",
             expected="an NWB 2 file (HDF5)",
             fix="Fetch it again and compare its checksum" if truncated else "Check what it is",
         ) from error
 
 
-def _read_nwb(io: pynwb.NWBHDF5IO, h5: h5py.File, path: Path) -> pynwb.NWBFile:
+def _check_links(h5: h5py.File, path: Path | Address) -> None:
+    try:
+        refuse_outside(h5, path)
+    except _UNREADABLE as error:
+        raise InputError(
+            file=path,
+            field="file",
+            found=f"damaged HDF5 content ({_brief(error)})",
+            expected="an NWB 2 file (HDF5)",
+            fix="Fetch it again and compare its checksum",
+        ) from error
+
+
+def _read_nwb(io: pynwb.NWBHDF5IO, h5: h5py.File, path: Path | Address) -> pynwb.NWBFile:
     try:
         return io.read()
     except Exception as error:  # pynwb raises any of a dozen types on a file outside its schema
-        version = _text(h5.attrs.get("nwb_version", b"") or _old_version(h5))
+        version = _version(h5)
         if version and not version.startswith("2"):
             found = f"NWB version {version}"
             fix = "Convert it to NWB 2 (pynwb cannot read NWB 1)"
         else:
-            found = f"HDF5 content that is not NWB 2 ({' '.join(str(error).split())[:200]})"
+            found = f"HDF5 content that is not NWB 2 ({_brief(error)})"
             fix = "Run `python -m pynwb.validate` on it and mend what it names"
         raise InputError(
             file=path, field="file", found=found, expected="an NWB 2 file", fix=fix
         ) from error
 
 
-def _old_version(h5: h5py.File) -> str:
-    """NWB 1 kept its version in a dataset at the root."""
-    item = h5.get("nwb_version")
-    return _text(item[()]) if isinstance(item, h5py.Dataset) and item.shape == () else ""
+def _version(h5: h5py.File) -> str:
+    """Version of NWB, which NWB 1 kept in a dataset at the root; empty if it cannot be read."""
+    try:
+        item = h5.get("nwb_version")
+        old = item[()] if isinstance(item, h5py.Dataset) and item.shape == () else b""
+        return _text(h5.attrs.get("nwb_version", b"") or old)[:40]
+    except _UNREADABLE:
+        return ""
 
 
 @contextlib.contextmanager
-def open_nwb(path: str | Path, sha256: str | None = None) -> Iterator[NwbFile]:
+def open_nwb(
+    path: str | Path,
+    sha256: str | None = None,
+    *,
+    access: Access = "auto",
+    cache: str | Path | None = None,
+) -> Iterator[NwbFile]:
     """Open an NWB 2 file for reading.
 
     Parameters
     ----------
-    path : path
+    path : path or str
+        A local file, an http(s) address, or ``dandi:DANDISET[@VERSION]/PATH``.
     sha256 : str, optional
         Checksum the file must have, hexadecimal.
+    access, cache
+        How a remote file is read; see :func:`driftwave.ingest.remote.open_remote`.
 
     Yields
     ------
@@ -206,26 +318,57 @@ def open_nwb(path: str | Path, sha256: str | None = None) -> Iterator[NwbFile]:
     ------
     InputError
         Missing file, folder, web page, truncated or damaged HDF5, NWB 1, content that is not
-        NWB, or another checksum than asked.
+        NWB, or another checksum than asked; of a remote file any fault of network or server.
     """
-    path = Path(path)
-    _refuse_at_sight(path)
-    _check_sha256(path, sha256)
     with contextlib.ExitStack() as stack:
-        h5 = stack.enter_context(_open_hdf5(path))
-        # pynwb warns of deprecated or doubtful content that no user of a recording can mend;
-        # `driftwave inspect` says what matters of it in its notes.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                io = stack.enter_context(pynwb.NWBHDF5IO(file=h5, mode="r"))
-            except Exception as error:
-                raise InputError(
-                    file=path,
-                    field="file",
-                    found=f"HDF5 content that is not NWB 2 ({error})",
-                    expected="an NWB 2 file",
-                    fix="Run `python -m pynwb.validate` on it and mend what it names",
-                ) from error
-            nwbfile = _read_nwb(io, h5, path)
-        yield NwbFile(path, nwbfile, h5)
+        if isinstance(path, str) and is_remote(path):
+            remote = stack.enter_context(open_remote(path, sha256, access=access, cache=cache))
+            stack.enter_context(_told_by(remote.reader))
+            with watched(OPENING):
+                opened = _opened(stack, remote.name, remote.file, remote)
+            yield opened
+        else:
+            local = Path(path)
+            _refuse_at_sight(local)
+            _check_sha256(local, sha256)
+            with watched(OPENING):
+                opened = _opened(stack, local, local, None)
+            yield opened
+
+
+@contextlib.contextmanager
+def _told_by(reader: RangeReader | None) -> Iterator[None]:
+    """Report the fault of a remote file rather than what HDF5 made of it."""
+    try:
+        yield
+    except Exception as error:
+        if reader is not None and reader.fault is not None:
+            raise reader.fault from error
+        raise
+    if reader is not None and reader.fault is not None:
+        raise reader.fault
+
+
+def _opened(
+    stack: contextlib.ExitStack,
+    name: Path | Address,
+    source: Path | RangeReader,
+    remote: Remote | None,
+) -> NwbFile:
+    h5 = stack.enter_context(_open_hdf5(source, name))
+    _check_links(h5, name)
+    # pynwb warns of deprecated or doubtful content that no user of a recording can mend;
+    # `driftwave inspect` says what matters of it in its notes.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            io = stack.enter_context(pynwb.NWBHDF5IO(file=h5, mode="r"))
+        except Exception as error:
+            raise InputError(
+                file=name,
+                field="file",
+                found=f"HDF5 content that is not NWB 2 ({_brief(error)})",
+                expected="an NWB 2 file",
+                fix="Run `python -m pynwb.validate` on it and mend what it names",
+            ) from error
+        return NwbFile(name, _read_nwb(io, h5, name), h5, remote)

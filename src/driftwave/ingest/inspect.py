@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import pandas as pd
 import pynwb
 from hdmf.common import DynamicTable
 
+from driftwave.errors import InputError
 from driftwave.ingest.draft import draft_layout
-from driftwave.ingest.file import NwbFile, open_nwb
+from driftwave.ingest.file import NwbFile, explained, open_nwb
+from driftwave.strict import NAME_PATTERN
 
 COLUMNS = ["path", "type", "shape", "rate", "start", "stop", "units", "notes"]
 
@@ -31,22 +34,53 @@ def contents(path: str | Path) -> pd.DataFrame:
     InputError
         If the file cannot be opened.
     """
-    with open_nwb(path) as file:
+    with open_nwb(path, access="ranges") as file, explained(file):
         rows = [_series_row(file, name) for name in sorted(file.series_paths)]
         rows += [_table_row(file, name, table) for name, table in _tables(file)]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def first_layout(path: str | Path) -> str:
-    """A commented layout for an NWB file, which loads as it is and is meant to be edited.
+def layout_name(path: Path, *, force: bool = False) -> str:
+    """Name of a layout from the path that it is to be written to.
+
+    Raises
+    ------
+    InputError
+        If the path names no layout, or a file is there and ``force`` is false.
+    """
+
+    def fault(found: str, expected: str, fix: str) -> InputError:
+        return InputError(
+            file=path, field="--write-layout", found=found, expected=expected, fix=fix
+        )
+
+    if path.suffix not in (".yaml", ".yml") or not re.fullmatch(NAME_PATTERN, path.stem):
+        raise fault(
+            repr(path.name), "NAME.yaml, NAME of letters, digits, _ and -", "Give another path"
+        )
+    if path.exists() and not force:
+        raise fault(
+            "a file", "none, since it may have been edited", "Give another path, or add --force"
+        )
+    return path.stem
+
+
+def first_layout(path: str | Path, name: str | None = None) -> str:
+    """A commented layout for an NWB file, which ingests it as it is and is meant to be edited.
+
+    Parameters
+    ----------
+    path : str or Path
+    name : str, optional
+        Name of the layout; default that of the file.
 
     Raises
     ------
     InputError
         If the file cannot be opened, or holds neither spikes, nor a field signal, nor imaging.
     """
-    with open_nwb(path) as file:
-        return draft_layout(file)
+    with open_nwb(path, access="ranges") as file, explained(file):
+        return draft_layout(file, name)
 
 
 def _row(**facts: Any) -> dict[str, str]:
@@ -150,8 +184,11 @@ def _table_row(file: NwbFile, path: str, table: DynamicTable) -> dict[str, str]:
         if len(times):
             start, stop = f"{times.min():.6g}", f"{times.max():.6g}"
     elif "start_time" in table.colnames and len(table):
-        start = f"{np.nanmin(table['start_time'].data[:]):.6g}"
-        stop = f"{np.nanmax(table['stop_time'].data[:]):.6g}"
+        starts, stops = (
+            file.read(table[name].data, slice(None), field=path).astype(float)
+            for name in ("start_time", "stop_time")
+        )
+        start, stop = f"{np.nanmin(starts):.6g}", f"{np.nanmax(stops):.6g}"
     notes.append("columns " + ", ".join(table.colnames))
     return _row(
         path=path,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+# Intervals that overlap by less than this (s) abut: their edges are rounded apart in the file.
+ABUT = 1e-6
+
 
 def merge(intervals: np.ndarray, tolerance: float = 0.0) -> np.ndarray:
     """Union of intervals as sorted, disjoint ones.
@@ -45,3 +48,24 @@ def covered(
     at = np.searchsorted(intervals[:, 0], starts + tolerance, side="right") - 1
     inside = stops <= intervals[np.maximum(at, 0), 1] + tolerance
     return (at >= 0) & inside
+
+
+def within(intervals: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Which times lie in one of sorted, disjoint intervals, both ends included; bool (time,)."""
+    at = np.searchsorted(intervals[:, 0], times, side="right") - 1
+    return (at >= 0) & (times <= intervals[np.maximum(at, 0), 1])
+
+
+def minus(intervals: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """What of sorted, disjoint intervals (interval, 2) the others, of the same kind, leave."""
+    if not len(others):
+        return intervals
+    left: list[list[float]] = []
+    for start, stop in intervals:
+        for begin, end in others[(others[:, 1] > start) & (others[:, 0] < stop)]:
+            if begin > start:
+                left.append([start, begin])
+            start = max(start, end)
+        if start < stop:
+            left.append([start, stop])
+    return np.array(left).reshape(-1, 2)

@@ -71,12 +71,17 @@ def velocity(
 
 
 def _of_stretch(t: np.ndarray, y: np.ndarray, step: float, smoothing: float) -> np.ndarray:
-    grid = np.linspace(t[0], t[-1], max(2, round((t[-1] - t[0]) / step) + 1))
+    # Stamps in bursts would ask for a grid without bound; a hundred points per sample suffice.
+    points = min(round((t[-1] - t[0]) / step) + 1, 100 * len(t))
+    grid = np.linspace(t[0], t[-1], max(2, points))
     spacing = grid[1] - grid[0]
     columns = []
     for column in y.T:
         even = gaussian_filter1d(
-            np.interp(grid, t, column), smoothing / spacing, mode="nearest", truncate=5.0
+            np.interp(grid, t, column),
+            min(smoothing / spacing, len(grid)),
+            mode="nearest",
+            truncate=5.0,
         )
         columns.append(np.interp(t, grid, np.gradient(even, spacing)))
     return np.stack(columns, axis=1)

@@ -5,15 +5,22 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from driftwave.ingest import intervals
 from driftwave.ingest.behavior import behavior_groups
+from driftwave.ingest.clock import stretches
+from driftwave.ingest.exclusion import invalid_times
 from driftwave.ingest.field import FieldSource, field_group, field_source
-from driftwave.ingest.file import NwbFile, open_nwb
-from driftwave.ingest.imaging import ImagingSource, imaging_group, imaging_source
+from driftwave.ingest.file import NwbFile, explained, open_nwb
+from driftwave.ingest.imaging import imaging_group
+from driftwave.ingest.imaging_source import ImagingSource, imaging_source
+from driftwave.ingest.limits import check_trials
+from driftwave.ingest.observed import units_and_trials
 from driftwave.ingest.quality import unit_quality
-from driftwave.ingest.split import split_trials
+from driftwave.ingest.split import overlapping, split_trials
 from driftwave.ingest.tables import column
 from driftwave.ingest.trials import (
     Trials,
+    check_enough,
     conditions,
     cut,
     stimulus_group,
@@ -21,7 +28,8 @@ from driftwave.ingest.trials import (
     whole_bins,
 )
 from driftwave.ingest.truth import truth_group
-from driftwave.ingest.units import SpikeSource, SpikeTimes, held_out, read_spikes, unit_positions
+from driftwave.ingest.unit_electrodes import unit_positions
+from driftwave.ingest.units import SpikeSource, SpikeTimes, held_out, read_spikes
 from driftwave.layout import Layout
 from driftwave.recording import SCHEMA_VERSION, check_recording
 
@@ -49,13 +57,24 @@ def read_recording(file: NwbFile, layout: Layout, *, session: str) -> xr.DataTre
         no spike in any trial, behaviour that is NaN throughout, electrodes that share a position,
         fewer trials than a split needs.
     """
+    with explained(file):
+        return _recording(file, layout, session)
+
+
+def _recording(file: NwbFile, layout: Layout, session: str) -> xr.DataTree:
     spikes = read_spikes(file, layout.spikes, layout.bin_width) if layout.spikes else None
-    source = field_source(file, layout.field) if layout.field else None
-    imaging = imaging_source(file, layout.imaging) if layout.imaging else None
-    trials = cut(file, layout, *_coverage(spikes, source, imaging))
+    invalid = invalid_times(file, layout)
+    source = field_source(file, layout.field, invalid) if layout.field else None
+    imaging = imaging_source(file, layout.imaging, invalid) if layout.imaging else None
+    coverage, slack = _coverage(spikes, source, imaging)
+    trials = cut(file, layout, coverage, slack)
     groups: dict[str, xr.Dataset] = {"/": _root(file, layout, session)}
     if spikes is not None and trials is not None:
+        spikes = _observed_units(file, layout, spikes, trials)
         spikes, found = _spike_groups(file, layout, spikes, trials)
+        if isinstance(spikes, SpikeTimes):
+            seen = intervals.minus(spikes.observed.union, invalid)
+            found["spike_times"] = _spike_times(spikes, seen)
         groups |= found
     if trials is not None:
         groups |= _trial_groups(file, layout, trials)
@@ -84,14 +103,29 @@ def _coverage(
 ) -> tuple[np.ndarray, float]:
     """When was recorded (interval, 2), s, and how far (s) a trial may reach beyond."""
     if spikes is not None:
-        return spikes.coverage, spikes.slack
+        return spikes.observed.union, spikes.slack
     if source is None:
         assert imaging is not None  # a layout has spikes, field or imaging
         step = 1 / imaging.rate
-        return np.array([[imaging.times[0], imaging.times[-1] + step]]), 0.5 * step
+        return stretches(imaging.times, step), 0.5 * step
     samples = source.samples
+    if source.clock is not None:
+        return source.clock.recorded, 0.5 / samples.rate
     stop = samples.time + (samples.stop - samples.first) / samples.rate
     return np.array([[samples.time, stop]]), 0.5 / samples.rate
+
+
+def _observed_units(
+    file: NwbFile, layout: Layout, spikes: SpikeSource, trials: Trials
+) -> SpikeSource:
+    """Units observed often enough; trials in which one of them was not are left out."""
+    assert layout.spikes is not None
+    seen = spikes.observed.during(trials.starts, trials.stops, spikes.slack)
+    kept, unseen = units_and_trials(file, seen, trials.usable, layout.spikes.min_observed)
+    trials.leave_out(unseen, "with_unobserved_units")
+    trials.trim()
+    check_enough(file, trials, spikes.observed.union)
+    return spikes.select(kept)
 
 
 def _root(file: NwbFile, layout: Layout, session: str) -> xr.Dataset:
@@ -102,6 +136,7 @@ def _root(file: NwbFile, layout: Layout, session: str) -> xr.Dataset:
             "session": session,
             "source_file": str(file.path),
             "source_sha256": file.sha256,
+            **file.origin,
             "subject": str((subject and subject.subject_id) or "not stated"),
             "species": str((subject and subject.species) or "not stated"),
             "session_start_time": begin.isoformat() if begin else "not stated",
@@ -118,8 +153,11 @@ def _spike_groups(
 ) -> tuple[SpikeSource, dict[str, xr.Dataset]]:
     """The units that are kept, and groups ``spikes``, ``units`` and ``spike_times``."""
     assert layout.spikes is not None
+    check_trials(file, layout, len(trials.starts), trials.bins, len(spikes.rows))
     counts = _counts(file, layout, spikes, trials)
-    rate = counts.mean(axis=(0, 1), dtype=float) / layout.bin_width
+    # Windows in gaps hold zeros that nobody counted.
+    used = counts if trials.usable.all() else counts[trials.usable]
+    rate = used.mean(axis=(0, 1), dtype=float) / layout.bin_width
     kept = rate >= layout.spikes.min_rate
     if not kept.any():
         raise file.fault(
@@ -162,10 +200,7 @@ def _spike_groups(
             "silent_units": np.flatnonzero(silent).tolist(),
         },
     )
-    groups = {"spikes": spikes_group, "units": _units(file, layout, spikes, rate)}
-    if isinstance(spikes, SpikeTimes):
-        groups["spike_times"] = _spike_times(spikes)
-    return spikes, groups
+    return spikes, {"spikes": spikes_group, "units": _units(file, layout, spikes, rate)}
 
 
 def _counts(file: NwbFile, layout: Layout, spikes: SpikeSource, trials: Trials) -> np.ndarray:
@@ -178,7 +213,7 @@ def _counts(file: NwbFile, layout: Layout, spikes: SpikeSource, trials: Trials) 
             f"at most 65535 spikes in a bin of {layout.bin_width:g} s",
             "Use narrower bins, or check that the spike times are in seconds",
         ) from error
-    if not counts[trials.usable].any():
+    if not counts.any(axis=(1, 2))[trials.usable].any():
         raise file.fault(
             "spikes",
             f"no spike of {counts.shape[2]} units in any of {len(trials.starts)} trials from "
@@ -186,7 +221,7 @@ def _counts(file: NwbFile, layout: Layout, spikes: SpikeSource, trials: Trials) 
             f"{trials.starts.max() + trials.bins * layout.bin_width:.6g} s",
             "spikes within the trials",
             "Check alignment, window and `spikes.where` in the layout against the spike times, "
-            f"which span {spikes.coverage[0, 0]:.6g} to {spikes.coverage[-1, 1]:.6g} s",
+            f"which span {spikes.observed.union[0, 0]:.6g} to {spikes.observed.union[-1, 1]:.6g} s",
         )
     return counts
 
@@ -199,7 +234,10 @@ def _units(file: NwbFile, layout: Layout, spikes: SpikeSource, rate: np.ndarray)
         "held_out": ("unit", hidden, {"units": "bool"}),
         "rate": ("unit", rate, {"units": "Hz", "long_name": "mean rate within the trials"}),
     }
-    for axis, values in unit_positions(file, layout, spikes.rows).items():
+    wanted = layout.spikes.positions
+    if wanted is None and layout.field is not None:
+        wanted = layout.field.positions
+    for axis, values in unit_positions(file, spikes.electrodes, wanted, spikes.rows).items():
         variables[axis] = ("unit", values, {"units": "mm"})
     if layout.spikes.region is not None:
         region = column(file, frame, layout.spikes.region, "spikes.region", "units")
@@ -221,11 +259,14 @@ def _units(file: NwbFile, layout: Layout, spikes: SpikeSource, rate: np.ndarray)
     return xr.Dataset(
         variables,
         coords={"unit": np.arange(len(frame))},
-        attrs={"silent_units": np.flatnonzero(rate == 0).tolist()},
+        attrs={
+            "silent_units": np.flatnonzero(rate == 0).tolist(),
+            "units_in_file": spikes.units_in_file,
+        },
     )
 
 
-def _spike_times(spikes: SpikeTimes) -> xr.Dataset:
+def _spike_times(spikes: SpikeTimes, seen: np.ndarray) -> xr.Dataset:
     unit = np.repeat(np.arange(len(spikes.ends), dtype=np.int32), np.diff(spikes.ends, prepend=0))
     return xr.Dataset(
         {
@@ -233,7 +274,7 @@ def _spike_times(spikes: SpikeTimes) -> xr.Dataset:
             "unit": ("spike", unit, {"units": "index of the unit"}),
         },
         # s; when spikes could have been seen.
-        attrs={"observed": spikes.coverage.astype(float).tolist()},
+        attrs={"observed": seen.astype(float).tolist()},
     )
 
 
@@ -241,6 +282,7 @@ def _trial_groups(file: NwbFile, layout: Layout, trials: Trials) -> dict[str, xr
     """Groups ``behavior``, ``behavior_series``, ``stimulus`` and ``trials``."""
     groups: dict[str, xr.Dataset] = {}
     if layout.behavior:
+        check_trials(file, layout, len(trials.starts), trials.bins, 0)
         behavior, series, covered = behavior_groups(
             file, layout.behavior, trials.starts, trials.offset, layout.bin_width, trials.bins
         )
@@ -259,6 +301,9 @@ def _trial_groups(file: NwbFile, layout: Layout, trials: Trials) -> dict[str, xr
         condition=condition,
         table=trials.table,
         contiguous=trials.contiguous,
+        starts=trials.starts,
+        stops=trials.stops,
     )
+    trials.notes["trials_that_overlap"] = int(overlapping(trials.starts, trials.stops).sum())
     groups["trials"] = trials_group(trials, layout.bin_width, split, condition, names)
     return groups

@@ -6,8 +6,11 @@ import numpy as np
 import pandas as pd
 
 from driftwave.compute import generator
+from driftwave.ingest.exclusion import touched
 from driftwave.ingest.file import NwbFile
+from driftwave.ingest.intervals import ABUT, merge
 from driftwave.ingest.tables import column
+from driftwave.joblog import note
 from driftwave.layout import SplitLayout
 
 _NAMES = ("train", "valid", "test")
@@ -39,8 +42,15 @@ def split_trials(
     condition: np.ndarray,
     table: pd.DataFrame,
     contiguous: bool,
+    starts: np.ndarray | None = None,
+    stops: np.ndarray | None = None,
 ) -> np.ndarray:
     """Split of each trial: train, valid, test or unused.
+
+    Trials that overlap in time share spikes: a split that is drawn puts them on one side, or,
+    where they form one chain, cuts the recording into blocks in time. What still overlaps across
+    the split becomes unused, training trials first. A split that a column names stays as it is,
+    unless ``layout.overlap`` says otherwise; overlaps across it are said.
 
     Parameters
     ----------
@@ -51,6 +61,8 @@ def split_trials(
         The trials table, for ``layout.column``.
     contiguous : bool
         Trials are abutting windows.
+    starts, stops : ndarray (trial,), optional
+        s; without them no trial overlaps another.
 
     Returns
     -------
@@ -65,6 +77,14 @@ def split_trials(
     rng = generator(layout.seed, "split")
     split = np.full(len(usable), "unused", dtype="<U6")
     chosen = np.flatnonzero(usable)
+    spans = (np.arange(len(usable)), np.arange(len(usable)))
+    if starts is not None and stops is not None and not contiguous:
+        spans = starts, stops
+    bundle = bundles(*(edge[chosen] for edge in spans))
+    separate = layout.overlap == "separate" or (layout.overlap is None and not layout.column)
+    if separate and by == "trial" and not layout.column and _one_chain(bundle):
+        note("most trials overlap in one chain: split into blocks in time, not by trial")
+        by = "block"
     if layout.column is not None:
         split[chosen] = _from_column(file, layout, table)[chosen]
         if layout.valid:
@@ -73,15 +93,21 @@ def split_trials(
             split[rng.choice(train, number, replace=False)] = "valid"
         needed: tuple[str, ...] = ("train",)
     elif by == "block":
-        split = _blocks(len(usable), layout.fractions, rng)
+        in_time = np.argsort(spans[0], kind="stable")
+        split[in_time] = _blocks(len(usable), layout.fractions, rng)
         split[~usable] = "unused"
         needed = _NAMES
     elif by == "condition":
         split[chosen] = _whole_conditions(condition[chosen], layout.fractions, rng)
         needed = _NAMES
     else:
-        split[chosen] = _within_conditions(condition[chosen], layout.fractions, rng)
+        own = bundle if separate else np.arange(len(chosen))
+        first = np.unique(own, return_index=True)[1]
+        drawn = _within_conditions(condition[chosen][first], layout.fractions, rng)
+        split[chosen] = drawn[own]
         needed = _NAMES
+    if not contiguous:
+        _part(split, *spans, separate=separate)
     missing = [name for name in needed if not (split == name).any()]
     if missing:
         what = {
@@ -99,6 +125,47 @@ def split_trials(
             else f"The split is by {what}, or mend `split`",
         )
     return split
+
+
+def overlapping(starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
+    """Which trials overlap another in time, bool (trial,)."""
+    own = bundles(starts, stops)
+    return np.bincount(own)[own] > 1 if len(own) else np.zeros(0, dtype=bool)
+
+
+def bundles(starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
+    """Number, int (trial,), of the bundle of trials linked by overlaps; in order of appearance."""
+    order = np.argsort(starts, kind="stable")
+    reach = np.maximum.accumulate(stops[order])
+    number = np.cumsum(np.concatenate([[0], starts[order][1:] > reach[:-1] - ABUT]))[: len(order)]
+    own = np.empty(len(order), dtype=np.intp)
+    own[order] = number
+    # Numbered as they appear, so that without overlaps a trial's number is its index.
+    _, first, inverse = np.unique(own, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse]
+
+
+def _one_chain(bundle: np.ndarray) -> bool:
+    """Whether bundles are too few or too large to be dealt out."""
+    sizes = np.bincount(bundle)
+    return bool(sizes.max(initial=1) > 1 and (len(sizes) < 3 or sizes.max() > len(bundle) / 2))
+
+
+def _part(split: np.ndarray, starts: np.ndarray, stops: np.ndarray, *, separate: bool) -> None:
+    """Make trials unused, in place, that overlap one of a split further on; or only say so."""
+    lost = 0
+    for later, earlier in (("test", ("train", "valid")), ("valid", ("train",))):
+        own = split == later
+        if not own.any():
+            continue
+        spans = merge(np.stack([starts[own], stops[own]], axis=1))
+        shared = np.isin(split, earlier) & touched(spans, starts, stops)
+        lost += int(shared.sum())
+        if separate:
+            split[shared] = "unused"
+    if lost:
+        done = "unused" if separate else "kept, as `split.overlap` is keep or a column names them"
+        note(f"{lost} trials overlap, in time, trials of a split they are not in: {done}")
 
 
 def _from_column(file: NwbFile, layout: SplitLayout, table: pd.DataFrame) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from hdmf.common import DynamicTable, DynamicTableRegion, VectorIndex
 
+from driftwave.expression import GRAMMAR, ExpressionError, evaluate
 from driftwave.ingest.file import NwbFile
 
 # Wider columns (waveforms, masks) are arrays in their own right, not facts about a row.
@@ -46,10 +47,16 @@ def table_frame(
         if values is None:
             dropped.append(name)
         elif values.ndim == 1:
-            columns[name] = values
+            columns[storable(name)] = values
         else:
-            columns |= {f"{name}_{k}": values[:, k] for k in range(values.shape[1])}
+            columns |= {f"{storable(name)}_{k}": values[:, k] for k in range(values.shape[1])}
     return pd.DataFrame(columns), dropped
+
+
+def storable(name: str) -> str:
+    """A column's name as that of an array, which is a folder: no path, nothing unprintable."""
+    text = "".join(c if c.isprintable() and c not in "/\\" else "_" for c in name)[:100]
+    return text if text.strip(".") and not text.startswith("__") else f"column_{text}"
 
 
 def _plain_column(file: NwbFile, table: DynamicTable, name: str) -> np.ndarray | None:
@@ -113,26 +120,24 @@ def column(file: NwbFile, frame: pd.DataFrame, name: str, field: str, table: str
 def matching(
     file: NwbFile, frame: pd.DataFrame, where: str | None, field: str, table: str
 ) -> np.ndarray:
-    """Boolean mask of the rows for which the pandas query ``where`` holds (all for None).
+    """Boolean mask of the rows for which the condition ``where`` holds (all for None).
 
     Raises
     ------
     InputError
-        If the query cannot be evaluated or matches no row.
+        If the condition cannot be evaluated or matches no row.
     """
     if where is None:
         return np.ones(len(frame), dtype=bool)
     try:
-        rows = frame.reset_index(drop=True).query(where, engine="python").index
-    except Exception as error:  # a query may raise anything, from SyntaxError to TypeError
+        mask = evaluate(where, frame)
+    except ExpressionError as error:
         raise file.fault(
             field,
-            f"{where!r}, which fails ({' '.join(str(error).split())})",
-            f"a pandas query on the columns {list(frame.columns)} of {table}",
+            f"{where[:200]!r}, {error}",
+            f"{GRAMMAR}; {table} has the columns {list(frame.columns)}",
             f"Mend `{field}` in the layout",
         ) from error
-    mask = np.zeros(len(frame), dtype=bool)
-    mask[rows] = True
     if not mask.any():
         raise file.fault(
             field,

@@ -11,12 +11,27 @@ import pandas as pd
 import xarray as xr
 
 from driftwave.errors import InputError
+from driftwave.ingest.exclusion import check_names, invalid_times, overlaps, touched
 from driftwave.ingest.file import NwbFile
+from driftwave.ingest.interval_tables import NO_FACTS, interval_table, nested
 from driftwave.ingest.intervals import covered
+from driftwave.ingest.limits import check_windows
 from driftwave.ingest.tables import column, matching, table_frame
-from driftwave.layout import Layout, StimulusLayout, TrialsLayout, WindowsLayout
+from driftwave.joblog import note
+from driftwave.layout import Layout, StimulusLayout, TrialsLayout
 
-_OWN_NAMES = ("split", "condition", "start", "stop")
+_OWN_NAMES = ("split", "condition", "start", "stop", "trial")
+_REASONS = {
+    "rows_outside_epochs": "lie in no interval of `trials.within`",
+    "rows_without_alignment_event": "have no alignment event",
+    "rows_outside_recording": "reach beyond the recording or into a gap of it",
+    "windows_over_gaps": "reach into a gap of the recording",
+    "in_invalid_times": "overlap invalid_times",
+    "with_unobserved_units": "overlap times in which a unit was not observed (obs_intervals)",
+}
+
+_MOST_BINS = 10**9
+_MOST_CONDITIONS = 10_000
 
 
 @dataclass
@@ -30,6 +45,8 @@ class Trials:
     offset : float
         Start of the first bin relative to the alignment event, s.
     bins : int
+    bin_width : float
+        s.
     contiguous : bool
         Abutting windows of one continuous recording.
     table : DataFrame
@@ -43,10 +60,48 @@ class Trials:
     starts: np.ndarray
     offset: float
     bins: int
+    bin_width: float
     contiguous: bool
     table: pd.DataFrame
     usable: np.ndarray
     notes: dict[str, int | str] = field(default_factory=dict)
+
+    @property
+    def stops(self) -> np.ndarray:
+        """End of the last bin, s, session clock."""
+        return self.starts + self.bins * self.bin_width
+
+    def select(self, trials: np.ndarray) -> None:
+        """Keep the trials of a boolean mask."""
+        self.starts, self.usable = self.starts[trials], self.usable[trials]
+        self.table = self.table[trials].reset_index(drop=True)
+
+    def trim(self) -> None:
+        """Leave out unused windows before the first and after the last that is used."""
+        used = np.flatnonzero(self.usable)
+        if self.contiguous and len(used):
+            number = np.arange(len(self.usable))
+            self.select((number >= used[0]) & (number <= used[-1]))
+
+    def leave_out(self, bad: np.ndarray, reason: str) -> None:
+        """Leave trials out; windows stay, unused, so that the others keep abutting.
+
+        Parameters
+        ----------
+        bad : ndarray of bool (trial,)
+        reason : str
+            Key of the notes, with how it is said in ``_REASONS``, or the name of an overlap.
+        """
+        number = int((bad & self.usable).sum())
+        self.notes[reason] = int(self.notes.get(reason, 0)) + number
+        what = "windows" if self.contiguous else "rows"
+        if number:
+            done = "unused" if self.contiguous else "left out"
+            note(f"{number} {what} {_REASONS.get(reason, f'overlap {reason!r}')}: {done}")
+        if self.contiguous:
+            self.usable &= ~bad
+        else:
+            self.select(~bad)
 
 
 def whole_bins(length: float, bin_width: float, file: str | Path, key: str) -> int:
@@ -57,6 +112,14 @@ def whole_bins(length: float, bin_width: float, file: str | Path, key: str) -> i
     InputError
         If it is not.
     """
+    if not length / bin_width < _MOST_BINS:
+        raise InputError(
+            file=file,
+            field=key,
+            found=f"{length:.6g} s, that is {length / bin_width:.6g} bins of {bin_width:.6g} s",
+            expected=f"at most {_MOST_BINS:.0e} bins",
+            fix=f"Widen `bin_width`, or shorten `{key}`",
+        )
     bins = round(length / bin_width)
     if 0 < length < bin_width * (1 - 1e-6):
         raise InputError(
@@ -93,86 +156,119 @@ def cut(file: NwbFile, layout: Layout, coverage: np.ndarray, slack: float) -> Tr
         Missing table or column, no trial left, one trial only.
     """
     if layout.trials is not None:
-        found = _from_table(file, layout.trials, layout.bin_width, coverage, slack)
+        found = _from_table(file, layout, layout.trials)
+        reason = "rows_outside_recording"
     elif layout.windows is not None:
-        found = _windows(file, layout.windows, layout.bin_width, coverage, slack)
+        found = _windows(file, layout, coverage, slack)
+        reason = "windows_over_gaps"
     else:
         return None
-    if found.usable.sum() < 2:
-        key = "trials" if layout.trials is not None else "windows"
-        left_out = {k: v for k, v in found.notes.items() if v}
-        raise file.fault(
-            key,
-            f"{int(found.usable.sum())} usable trial{'' if found.usable.sum() == 1 else 's'}"
-            + (f" ({json.dumps(left_out)})" if left_out else ""),
-            "at least 3, one each to train, validate and test on",
-            "Loosen `trials.where`, or check alignment and window against the recording, which "
-            f"spans {coverage[0, 0]:.6g} to {coverage[-1, 1]:.6g} s"
-            if layout.trials is not None
-            else "Shorten `windows.length`, or widen `windows.start` and `stop`; the recording "
-            f"spans {coverage[0, 0]:.6g} to {coverage[-1, 1]:.6g} s",
-        )
+    found.leave_out(~covered(coverage, found.starts, found.stops, slack), reason)
+    found.leave_out(
+        touched(invalid_times(file, layout), found.starts, found.stops), "in_invalid_times"
+    )
+    found.trim()
+    check_enough(file, found, coverage)
     return found
 
 
-def _from_table(
-    file: NwbFile, layout: TrialsLayout, bin_width: float, coverage: np.ndarray, slack: float
-) -> Trials:
-    table = file.intervals(layout.table, "trials.table")
-    frame, dropped = table_frame(file, table, leave_out=("timeseries",))
-    frame = frame[matching(file, frame, layout.where, "trials.where", layout.table)]
+def check_enough(file: NwbFile, trials: Trials, coverage: np.ndarray) -> None:
+    """Refuse a recording of fewer than two usable trials.
+
+    Raises
+    ------
+    InputError
+        Saying how many were left out, and why.
+    """
+    usable = int(trials.usable.sum())
+    if usable >= 2:
+        return
+    left_out = {k: v for k, v in trials.notes.items() if v}
+    span = f"spans {coverage[0, 0]:.6g} to {coverage[-1, 1]:.6g} s"
+    raise file.fault(
+        "windows" if trials.contiguous else "trials",
+        f"{usable} usable trial{'' if usable == 1 else 's'}"
+        + (f" ({json.dumps(left_out)})" if left_out else ""),
+        "at least 3, one each to train, validate and test on",
+        f"Shorten `windows.length`, or widen `windows.start` and `stop`; the recording {span}"
+        if trials.contiguous
+        else "Loosen `trials.where`, or check alignment and window against the recording, which "
+        + span,
+    )
+
+
+def _from_table(file: NwbFile, layout: Layout, how: TrialsLayout) -> Trials:
+    """Rows of the layout's table, wherever they lie."""
+    table = interval_table(file, how.table, "trials.table")
+    frame, dropped = table_frame(file, table, leave_out=NO_FACTS)
     events = pd.to_numeric(
-        column(file, frame, layout.align, "trials.align", layout.table), errors="coerce"
-    )
-    events_known = events.notna().to_numpy()
-    events_s = events.to_numpy(dtype=float)[events_known]
-    frame = frame[events_known]
-    bins = whole_bins(layout.window[1] - layout.window[0], bin_width, file.path, "trials.window")
-    starts = events_s + layout.window[0]
-    if layout.on_grid:
+        column(file, frame, how.align, "trials.align", how.table), errors="coerce"
+    ).to_numpy(dtype=float)
+    width = layout.bin_width
+    bins = whole_bins(how.window[1] - how.window[0], width, file.path, "trials.window")
+    starts = events + how.window[0]
+    if how.on_grid:
         # A start on the grid but for rounding must stay where it is.
-        starts = np.ceil(np.round(starts / bin_width, 6)) * bin_width
-    inside = covered(coverage, starts, starts + bins * bin_width, slack)
-    return Trials(
-        starts=starts[inside],
-        offset=layout.window[0],
+        starts = np.ceil(np.round(starts / width, 6)) * width
+    frame, inside = nested(file, frame, events, how.within)
+    marked, left_out = overlaps(file, layout.overlaps, starts, starts + bins * width)
+    check_names(file, marked, frame)
+    frame = frame.assign(**marked)
+    chosen = matching(file, frame, how.where, "trials.where", how.table)
+    found = Trials(
+        starts=starts,
+        offset=how.window[0],
         bins=bins,
+        bin_width=width,
         contiguous=False,
-        table=frame[inside].reset_index(drop=True),
-        usable=np.ones(int(inside.sum()), dtype=bool),
-        notes={
-            "rows_without_alignment_event": int((~events_known).sum()),
-            "rows_outside_recording": int((~inside).sum()),
-            "columns_left_out": ", ".join(dropped),
-        },
+        table=frame,
+        usable=np.ones(len(frame), dtype=bool),
+        notes={"columns_left_out": ", ".join(dropped)},
     )
+    found.select(chosen)
+    reasons = {"rows_without_alignment_event": ~np.isfinite(events)}
+    if how.within:
+        reasons["rows_outside_epochs"] = ~inside
+    row = np.flatnonzero(chosen)
+    for reason, bad in (reasons | left_out).items():
+        found.leave_out(bad[row], reason)
+        row = row[~bad[row]]
+    # Rows outside an outer table had made its whole numbers and booleans objects.
+    found.table = found.table.infer_objects()
+    return found
 
 
-def _windows(
-    file: NwbFile, layout: WindowsLayout, bin_width: float, coverage: np.ndarray, slack: float
-) -> Trials:
-    bins = whole_bins(layout.length, bin_width, file.path, "windows.length")
-    begin = coverage[0, 0] if layout.start is None else layout.start
-    end = coverage[-1, 1] if layout.stop is None else layout.stop
-    number = max(0, int(np.floor((end - begin) / layout.length + 1e-6)))
-    starts = begin + np.arange(number) * layout.length
-    observed = covered(coverage, starts, starts + layout.length, slack)
-    kept = np.flatnonzero(observed)
+def _windows(file: NwbFile, layout: Layout, coverage: np.ndarray, slack: float) -> Trials:
+    """Abutting windows from the first to the last that was recorded."""
+    how = layout.windows
+    assert how is not None  # the caller's branch
+    bins = whole_bins(how.length, layout.bin_width, file.path, "windows.length")
+    begin = coverage[0, 0] if how.start is None else how.start
+    end = coverage[-1, 1] if how.stop is None else how.stop
+    check_windows(file, (end - begin) / how.length, how.length)
+    number = max(0, int(np.floor((end - begin) / how.length + 1e-6)))
+    starts = begin + np.arange(number) * how.length
+    kept = np.flatnonzero(covered(coverage, starts, starts + how.length, slack))
     # Windows before or after the recording go; one over a gap inside it stays, so that the
     # others keep abutting, but is not used.
-    span = slice(kept[0], kept[-1] + 1) if len(kept) else slice(0, 0)
-    return Trials(
-        starts=starts[span],
+    starts = starts[kept[0] : kept[-1] + 1] if len(kept) else starts[:0]
+    outside = number - len(starts)
+    if outside:
+        note(f"{outside} windows lie beyond the recording: left out")
+    marked, left_out = overlaps(file, layout.overlaps, starts, starts + how.length)
+    found = Trials(
+        starts=starts,
         offset=0.0,
         bins=bins,
+        bin_width=layout.bin_width,
         contiguous=True,
-        table=pd.DataFrame(index=range(len(starts[span]))),
-        usable=observed[span],
-        notes={
-            "windows_outside_recording": int(number - len(starts[span])),
-            "windows_over_gaps": int((~observed[span]).sum()),
-        },
+        table=pd.DataFrame(marked, index=range(len(starts))),
+        usable=np.ones(len(starts), dtype=bool),
+        notes={"windows_outside_recording": outside},
     )
+    for name, bad in left_out.items():
+        found.leave_out(bad, name)
+    return found
 
 
 def conditions(file: NwbFile, layout: TrialsLayout, table: pd.DataFrame) -> tuple[np.ndarray, str]:
@@ -186,8 +282,15 @@ def conditions(file: NwbFile, layout: TrialsLayout, table: pd.DataFrame) -> tupl
     for name in layout.condition:
         column(file, table, name, "trials.condition", layout.table)
     groups = table.groupby(layout.condition, dropna=False, sort=True)
+    if groups.ngroups > _MOST_CONDITIONS:
+        raise file.fault(
+            "trials.condition",
+            f"{groups.ngroups} combinations of {layout.condition} in {len(table)} trials",
+            f"at most {_MOST_CONDITIONS} conditions",
+            "Name columns of few values in the layout",
+        )
     codes = groups.ngroup().to_numpy(dtype=np.int64)
-    firsts = table.iloc[[int(np.flatnonzero(codes == k)[0]) for k in range(codes.max() + 1)]]
+    firsts = table.iloc[np.unique(codes, return_index=True)[1]]
     names = [
         ", ".join(f"{name}={row[name]}" for name in layout.condition)
         for _, row in firsts.iterrows()

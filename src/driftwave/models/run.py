@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,11 @@ from typing import Any
 from driftwave import registry
 from driftwave.compute import Clock, blas_threads, choose_device
 from driftwave.config import parse_params
+from driftwave.contents import CONTENTS, seal
 from driftwave.joblog import note
+from driftwave.provenance import stamp_folder
 from driftwave.recording import open_recording
-from driftwave.store import atomic_path, provenance, write_tree
+from driftwave.store import atomic_path, write_tree
 
 
 def fit_and_write(
@@ -79,7 +80,8 @@ def fit_and_write(
     with atomic_path(fit_folder) as temporary:
         temporary.mkdir()
         fitted.save(temporary)
-        (temporary / "provenance.json").write_text(json.dumps(provenance(**facts), indent=1))
+        stamp_folder(temporary, fit_folder, **facts, contents=CONTENTS)
+        seal(temporary)
     write_tree(latents, latents_path, facts=facts)
     if checkpoint and Path(checkpoint).exists():
         shutil.rmtree(checkpoint)

@@ -12,9 +12,9 @@ import numpy as np
 from driftwave.compute import generator
 from driftwave.nulls.filter_shape import FilterShape
 from driftwave.nulls.multiplicity import p_maximum, p_value
-from driftwave.nulls.statistics import Scale, multiscale, recording_means
+from driftwave.nulls.statistics import Scale, summary
 from driftwave.nulls.surrogates import stretches
-from driftwave.phase.directionality import Directionality, Fluxes, join
+from driftwave.phase.directionality import Directionality, Fluxes
 from driftwave.wave_events.spans import SpanFinder
 
 SCALING = 12
@@ -88,24 +88,22 @@ class Draw:
     smoothing: tuple[int, ...]
     windows: tuple[int, ...]
 
-    def fluxes(self, rng: np.random.Generator) -> Fluxes:
-        """Fluxes of one surrogate as long as the recording."""
-        return join([self.measure(piece) for piece in self.source.pieces(rng)])
+    def fluxes(self, rng: np.random.Generator) -> Iterator[Fluxes]:
+        """Fluxes of one surrogate as long as the recording, piece by piece."""
+        return (self.measure(piece) for piece in self.source.pieces(rng))
 
     def sample(self, rng: np.random.Generator) -> np.ndarray:
         """Smoothed statistic once per shortest smoothing window, (scale x family, sample)."""
         every = min(self.smoothing)
-        fluxes = self.fluxes(rng)
-        outside = np.flatnonzero(fluxes.power > 0)  # of the recording's gaps
-        return multiscale(fluxes, self.smoothing)[:, outside[every // 2 :: every]]
+        found = summary(self.fluxes(rng), self.smoothing, ())
+        outside = np.flatnonzero(found.power > 0)  # of the recording's gaps
+        return found.smooth[:, outside[every // 2 :: every]]
 
     def reduced(self, rng: np.random.Generator, scale: Scale, finder: SpanFinder) -> Reduced:
         """One surrogate's contribution to the null."""
-        fluxes = self.fluxes(rng)
-        smooth = multiscale(fluxes, self.smoothing)
-        peaks = [span.peak for span in scale.spans(smooth, finder)]
-        means = recording_means(fluxes, self.windows)
-        return Reduced(means, float(scale.score(smooth).max()), np.array(peaks))
+        found = summary(self.fluxes(rng), self.smoothing, self.windows)
+        peaks = [span.peak for span in scale.spans(found.smooth, finder)]
+        return Reduced(found.means, float(scale.score(found.smooth).max()), np.array(peaks))
 
     def null(
         self,

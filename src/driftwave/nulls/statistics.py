@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from driftwave.phase.directionality import FAMILIES, Fluxes
+from driftwave.phase.directionality import FAMILIES, Fluxes, join
 from driftwave.wave_events.spans import Span, SpanFinder
 
 ABSENT = 1e-6
+BLOCK = 20_000  # frames of a recording reduced at once
 
 
 def multiscale(fluxes: Fluxes, smoothing: tuple[int, ...]) -> np.ndarray:
     """Statistic smoothed over several windows (frames), (scale x family, frame)."""
-    return np.concatenate([fluxes.smooth(frames).statistic() for frames in smoothing])
+    return summary(fluxes.pieces(BLOCK), smoothing, ()).smooth
 
 
 def recording_means(fluxes: Fluxes, windows: tuple[int, ...]) -> np.ndarray:
@@ -24,7 +26,67 @@ def recording_means(fluxes: Fluxes, windows: tuple[int, ...]) -> np.ndarray:
     travel as much as a wave does, but one way as often as the other. Within a window opposite
     directions cancel. A short one finds waves that come and go, a long one weak steady ones.
     """
-    return np.stack([fluxes.smooth(frames).mean_statistic() for frames in windows])
+    return summary(fluxes.pieces(BLOCK), (), windows).means
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is kept of fluxes that are as long as a recording.
+
+    Attributes
+    ----------
+    smooth : ndarray (scale x family, frame)
+        See :func:`multiscale`.
+    means : ndarray (window, family)
+        See :func:`recording_means`.
+    power : ndarray (frame,)
+    """
+
+    smooth: np.ndarray
+    means: np.ndarray
+    power: np.ndarray
+
+
+def summary(
+    pieces: Iterable[Fluxes], smoothing: tuple[int, ...], windows: tuple[int, ...]
+) -> Summary:
+    """Reduce consecutive pieces of fluxes as they come.
+
+    A flux has fifty templates, its statistic three families: of hours of a recording only the
+    latter are held. A piece is finished once all that the longest window reaches has come.
+    """
+    reach = max((*smoothing, *windows)) // 2 + 1
+    smooth, power = [], []
+    weighted, weight = np.zeros((len(windows), len(FAMILIES))), np.zeros(len(windows))
+    held: list[Fluxes] = []
+    skip = 0  # frames held that are finished
+    for piece, last in _marked(pieces):
+        held = [join([*held, piece])]
+        stop = len(held[0].power) - (0 if last else reach)
+        if stop <= skip and not last:
+            continue
+        done = slice(skip, stop)
+        power.append(held[0].power[done])
+        scales = [held[0].smooth(one).statistic()[:, done] for one in smoothing]
+        smooth.append(np.concatenate(scales) if scales else np.zeros((0, done.stop - done.start)))
+        for number, frames in enumerate(windows):
+            level = held[0].smooth(frames).cut(done)
+            weighted[number] += (level.statistic() * level.power).sum(axis=1, dtype=float)
+            weight[number] += level.power.sum(dtype=float)
+        kept = max(0, stop - reach)
+        held, skip = [held[0].cut(slice(kept, None))], stop - kept
+    means = weighted / weight[:, None]
+    return Summary(np.concatenate(smooth, axis=1), means, np.concatenate(power))
+
+
+def _marked(pieces: Iterable[Fluxes]) -> Iterator[tuple[Fluxes, bool]]:
+    """Each piece, and whether it is the last one."""
+    ahead = iter(pieces)
+    held = next(ahead)
+    for piece in ahead:
+        yield held, False
+        held = piece
+    yield held, True
 
 
 @dataclass(frozen=True)
@@ -58,7 +120,10 @@ class Scale:
 
     def score(self, smooth: np.ndarray) -> np.ndarray:
         """Largest standardised statistic (frame,) of smoothed ones (scale x family, frame)."""
-        return ((smooth - self.centre[:, None]) / self.spread[:, None]).max(axis=0)
+        largest = np.full(smooth.shape[1], -np.inf)
+        for row, centre, spread in zip(smooth, self.centre, self.spread, strict=True):
+            np.maximum(largest, (row - centre) / spread, out=largest)
+        return largest
 
     def spans(self, smooth: np.ndarray, finder: SpanFinder) -> list[Span]:
         """Events of a smoothed statistic."""

@@ -12,6 +12,7 @@ electrodes share signals without lags every P_T vanishes on average.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,6 +58,15 @@ class Fluxes:
         if not gap.any():
             return self
         return Fluxes(*(np.where(gap, 0, part) for part in (self.flux, self.power, self.steepness)))
+
+    def cut(self, frames: slice) -> Fluxes:
+        """Some of the frames."""
+        return Fluxes(self.flux[:, frames], self.power[frames], self.steepness[frames])
+
+    def pieces(self, frames: int) -> Iterator[Fluxes]:
+        """Consecutive pieces of so many frames."""
+        for start in range(0, len(self.power), frames):
+            yield self.cut(slice(start, start + frames))
 
     def statistic(self) -> np.ndarray:
         """Largest |P_T| of each family, (family, frame)."""

@@ -14,6 +14,7 @@ from driftwave.layout import ProducedIntervalLayout, PsthLayout, VelocityLayout
 from driftwave.recording import forward_bins, trial_mask
 from driftwave.scores.produced_interval import interval_sums, speeds
 from driftwave.scores.psth import psth_of, psth_sums
+from driftwave.scores.session import rates_per_bin
 from driftwave.scores.settings import (
     behavior_features,
     score_settings,
@@ -82,7 +83,7 @@ def layout_rows(recording: xr.DataTree, latents: xr.Dataset) -> Iterator[Row]:
     width = float(recording["spikes"].attrs["bin_width"])
 
     def per_bin(hertz: np.ndarray) -> np.ndarray:
-        return hertz[:, :seen].astype(float) * width
+        return rates_per_bin(hertz[:, :seen], width)
 
     for maker in makers:
         if maker is None:

@@ -30,7 +30,7 @@ from driftwave.errors import InputError
 from driftwave.recording import forward_bins, held_out_units, trial_mask
 from driftwave.scores.layout_rows import decoding_of, intervals_of
 from driftwave.scores.psth import psth_of
-from driftwave.scores.session import scored_session
+from driftwave.scores.session import rates_per_bin, scored_session
 from driftwave.scores.settings import score_settings, scored_bins
 from driftwave.store import atomic_path
 
@@ -46,8 +46,19 @@ def group_name(recording: xr.DataTree) -> str:
     return name if width == _PLAIN_WIDTH else f"{name}_{width:g}"
 
 
-def prediction(recording: xr.DataTree, latents: xr.Dataset) -> dict[str, Group]:
+def prediction(
+    recording: xr.DataTree, latents: xr.Dataset, *, hidden: np.ndarray | None = None
+) -> dict[str, Group]:
     """A model's rates as groups of arrays.
+
+    Parameters
+    ----------
+    recording : DataTree
+    latents : Dataset
+        ``rate (trial, time, unit)``, Hz.
+    hidden : ndarray (trial, time, unit), optional
+        Rates (Hz) of the benchmark's test phase, see :mod:`driftwave.scores.hidden_trials`. They
+        take the place of the test trials, which join the training trials.
 
     Raises
     ------
@@ -58,15 +69,18 @@ def prediction(recording: xr.DataTree, latents: xr.Dataset) -> dict[str, Group]:
     scored_session(recording, latents)  # for its checks
     _check_held_out(recording)
     width = float(recording["spikes"].attrs["bin_width"])
-    rates = (latents["rate"].values.astype(float) * width).astype(np.float32)
-    hidden, seen = held_out_units(recording), _seen_bins(recording)
+    rates = rates_per_bin(latents["rate"].values, width).astype(np.float32)
+    held_out, seen = held_out_units(recording), _seen_bins(recording)
     fitted, test = trial_mask(recording, "train", "valid"), trial_mask(recording, "test")
+    evaluated = rates[test]
+    if hidden is not None:
+        fitted, evaluated = fitted | test, rates_per_bin(hidden, width).astype(np.float32)
     arrays: Group = {}
-    for part, units in (("heldin", ~hidden), ("heldout", hidden)):
+    for part, units in (("heldin", ~held_out), ("heldout", held_out)):
         arrays[f"train_rates_{part}"] = rates[fitted][:, :seen][..., units]
-        arrays[f"eval_rates_{part}"] = rates[test][:, :seen][..., units]
+        arrays[f"eval_rates_{part}"] = evaluated[:, :seen][..., units]
         if seen < rates.shape[1]:
-            arrays[f"eval_rates_{part}_forward"] = rates[test][:, seen:][..., units]
+            arrays[f"eval_rates_{part}_forward"] = evaluated[:, seen:][..., units]
     return {group_name(recording): arrays}
 
 
@@ -144,7 +158,7 @@ def open_h5(path: str | Path) -> Iterator[h5py.File]:
             field="file",
             found="no such file" if missing else f"a file that cannot be read ({error})",
             expected="an HDF5 file of predictions or targets",
-            fix="Mend the path" if missing else "Write it again with `driftwave export`",
+            fix="Mend the path" if missing else "Write it again with `driftwave benchmark export`",
         ) from error
     with file:
         yield file

@@ -198,7 +198,7 @@ def _from_times(recording: xr.DataTree, groups: list[np.ndarray], sd: float) -> 
         for start in starts[members]:
             first = start - margin * step
             low, high = np.searchsorted(times, [first - step, first + (steps + 1) * step])
-            at = np.floor(np.round((times[low:high] - first) / step, 3)).astype(int)
+            at = np.floor(np.round((times[low:high] - first) / step, 6)).astype(int)
             inside = (at >= 0) & (at < steps)
             flat = at[inside] * units + unit[low:high][inside]
             total += np.bincount(flat, minlength=steps * units)

@@ -62,7 +62,7 @@ def scored_session(recording: xr.DataTree, latents: xr.Dataset) -> Scored:
     rate = latents["rate"]
     _check(recording, latents, rate, counts, int(test.sum()))
     width = float(recording["spikes"].attrs["bin_width"])
-    rates = rate.values[test].astype(float) * width
+    rates = rates_per_bin(rate.values[test], width)
     _check_rates(latents, rates)
     truth = true_values(recording, "rate")
     scored = scored_bins(recording)[test]
@@ -75,6 +75,14 @@ def scored_session(recording: xr.DataTree, latents: xr.Dataset) -> Scored:
         held_out=held_out_units(recording),
         seen_bins=counts.sizes["time"] - forward_bins(recording),
     )
+
+
+def rates_per_bin(hertz: np.ndarray, bin_width: float) -> np.ndarray:
+    """Rates in spikes/bin, to the single precision in which files of predictions hold them.
+
+    A score in a table and that of the exported file are thus of the same numbers.
+    """
+    return (hertz.astype(float) * bin_width).astype(np.float32).astype(float)
 
 
 def true_values(recording: xr.DataTree, name: str) -> np.ndarray | None:

@@ -9,6 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from driftwave.errors import InputError
+from driftwave.expression import GRAMMAR, ExpressionError, evaluate
 from driftwave.layout import ScoresLayout
 from driftwave.recording import forward_bins, require
 
@@ -41,29 +42,20 @@ def trial_column(recording: xr.DataTree, name: str, field: str) -> pd.Series:
 
 
 def trials_where(recording: xr.DataTree, query: str | None, field: str) -> np.ndarray:
-    """Trials that a pandas query selects, bool (trial,); all of them without a query."""
+    """Trials for which a condition holds, bool (trial,); all of them without one."""
     table = trials_table(recording)
     if query is None:
         return np.ones(len(table), dtype=bool)
     try:
-        chosen = np.asarray(table.eval(query))
-    except Exception as error:  # pandas raises whatever its parser or operators raise
+        return evaluate(query, table)
+    except ExpressionError as error:
         raise InputError(
             file=recording.attrs["session"],
             field=f"scores.{field}",
-            found=f"{query!r}, which fails: {error}",
-            expected=f"a query on the columns {list(table.columns)}",
-            fix="Mend the query in the layout and ingest again",
+            found=f"{query[:200]!r}, {error}",
+            expected=f"{GRAMMAR}, such as `is_outlier == 0`, on the columns {list(table.columns)}",
+            fix="Mend the condition in the layout and ingest again",
         ) from error
-    if chosen.dtype != bool or chosen.shape != (len(table),):
-        raise InputError(
-            file=recording.attrs["session"],
-            field=f"scores.{field}",
-            found=f"{query!r}, which is not true or false for each trial",
-            expected="a condition, such as `is_outlier == 0`",
-            fix="Mend the query in the layout and ingest again",
-        )
-    return chosen
 
 
 def scored_bins(recording: xr.DataTree) -> np.ndarray:

@@ -12,6 +12,7 @@ import xarray as xr
 
 from driftwave.compute import generator
 from driftwave.errors import InputError
+from driftwave.provenance import used
 from driftwave.recording import trial_mask
 from driftwave.scores.bits_per_spike import bps_sums
 from driftwave.scores.decoded import decoding_rows
@@ -295,6 +296,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
             expected="a table written by `driftwave score`",
             fix="Run the scoring again",
         ) from error
+    used(path)
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise InputError(

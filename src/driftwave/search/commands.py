@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from driftwave.command import PATH, mapping, stage
+from driftwave.command import PATH, mapping, result_name, stage
 
 _PLUGIN = click.option("--plugin", required=True, help="Model plug-in.")
 _PARAMS = click.option(
@@ -61,8 +61,10 @@ def rank(folders: tuple[Path, ...], out: Path) -> None:
 
 @stage("search-best")
 @_FOLDERS
-@click.option("--session", required=True)
-@click.option("--model", required=True, help="Name of the model in the configuration.")
+@click.option("--session", required=True, callback=result_name)
+@click.option(
+    "--model", required=True, callback=result_name, help="Name of the model in the configuration."
+)
 @_PLUGIN
 @_PARAMS
 @click.option("--best", type=PATH, required=True, help="Output: best parameters (YAML).")
@@ -88,8 +90,10 @@ def best(
     name="search", context_settings={"ignore_unknown_options": True, "allow_extra_args": True}
 )
 @click.argument("config", type=PATH)
-@click.option("--session", required=True, help="Session of the configuration.")
-@click.option("--model", required=True, help="Model of the configuration.")
+@click.option(
+    "--session", required=True, callback=result_name, help="Session of the configuration."
+)
+@click.option("--model", required=True, callback=result_name, help="Model of the configuration.")
 @click.option("--strategy", type=click.Choice(["random", "halving"]), default=None)
 @click.option("--trials", type=click.IntRange(1), default=None, help="Parameter sets drawn.")
 @click.option("--eta", type=click.IntRange(2), default=None, help="Factor between rungs.")

@@ -81,7 +81,7 @@ def search_jobs(plan: Plan, session: str, model: str) -> Iterator[Job]:
     recording = plan.path(session, "recording.zarr")
 
     def job(stage: str, name: str, outputs: list[str], inputs: list[str]) -> Job:
-        log = folder(plan, session, model, "logs", f"{'.'.join(filter(None, (stage, name)))}.jsonl")
+        log = folder(plan, session, model, "logs", f"{'.'.join(filter(None, (stage, name)))}.log")
         label = ".".join(filter(None, (model, name)))
         return Job(session, f"search-{stage}", label, tuple(outputs), tuple(inputs), log)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from driftwave.contents import check_contents
 from driftwave.errors import DriftwaveError, InputError
 from driftwave.search.halving import ranked
 from driftwave.search.trial import RESULT
@@ -27,6 +28,8 @@ def read_result(folder: str | Path) -> dict[str, Any]:
         If it is missing or cannot be read.
     """
     path = Path(folder) / RESULT
+    if path.exists():
+        check_contents(folder, "a trial")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:

@@ -15,6 +15,7 @@ from driftwave import registry
 from driftwave.config import load_config
 from driftwave.errors import DriftwaveError, InputError
 from driftwave.preflight import checked_plan
+from driftwave.reading import read_yaml
 from driftwave.search import plan as search_plan
 from driftwave.search.space import draw_trials
 from driftwave.store import write_text
@@ -32,7 +33,7 @@ def search_content(
         If the configuration is not valid, or there is no space to search.
     """
     load_config(config)
-    content = dict(yaml.safe_load(Path(config).read_text(encoding="utf-8")))
+    content = dict(read_yaml(config))
     configured = (content.get("search") or {}).get(model) or {}
     settings = {**configured, **changes, "sessions": [session]}
     if settings.get("strategy", "random") == "random":

@@ -15,13 +15,15 @@ import xarray as xr
 from driftwave import registry
 from driftwave.compute import Clock, blas_threads, choose_device, generator
 from driftwave.config import parse_params
+from driftwave.contents import CONTENTS, seal
 from driftwave.errors import DriftwaveError, InputError
+from driftwave.provenance import provenance
 from driftwave.recording import forward_bins, held_out_units, open_recording, require, trial_mask
 from driftwave.scores.bits_per_spike import bps_sums
 from driftwave.scores.settings import scored_bins
 from driftwave.search.settings import ParameterSpace
 from driftwave.search.space import draw_trials
-from driftwave.store import atomic_path, provenance
+from driftwave.store import atomic_path
 
 RESULT = "result.json"
 CO_BPS, LOSS = "valid_co_bps", "valid_loss"
@@ -194,8 +196,10 @@ def run_trial(
                     checkpoint=checkpoint,
                 )
         facts = {"stage": "search", "plugin": plugin, "seed": seed, "recording": recording_path}
+        facts["contents"] = CONTENTS
         text = json.dumps(result | {"provenance": provenance(**facts)}, default=str, indent=1)
         (folder / RESULT).write_text(text, encoding="utf-8")
+        seal(folder)
     if checkpoint and Path(checkpoint).exists():
         shutil.rmtree(checkpoint)
     return result

@@ -1,0 +1,1 @@
+"""Plug-ins of a lab: a model, an analysis and a layout."""
