@@ -5,13 +5,17 @@ PAPER ?= langevinflow
 LOCK := envs/requirements.lock.txt
 READY := $(VENV)/.driftwave
 export PATH := $(abspath $(VENV))/bin:$(PATH)
+# make demo SLURM=1 submits the jobs to a SLURM cluster; summary and report are made here.
+ifdef SLURM
+ON_CLUSTER := --profile profiles/slurm $(shell profiles/slurm/accounting.sh)
+endif
 
 # run_workflow: options of snakemake, folder of the results (as the configuration says).
 # Snakemake ends in an error if any job failed; the summary and the report are made all the same,
 # and the error is passed on at the end.
 # Targets stand before the options in $(1): --config would take them for values.
 define run_workflow
-status=0; snakemake $(1) || status=$$?; \
+status=0; snakemake $(1) $(ON_CLUSTER) || status=$$?; \
 snakemake summary --forcerun summary --quiet host progress rules reason $(1) || exit 1; \
 snakemake made --report $(2)/report.html $(1) > $(2)/logs/report.txt 2>&1 \
   || { cat $(2)/logs/report.txt; exit 1; }; \
@@ -26,7 +30,7 @@ endef
 help:  ## This list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## */\t/' | expand -t 14
 
-demo: $(READY)  ## Simulate, ingest, fit, analyse, draw and report (a few minutes)
+demo: $(READY)  ## Simulate, ingest, fit, analyse, draw and report (a few minutes; SLURM=1 on a cluster)
 	@$(call run_workflow,,results)
 
 recordings: $(READY)  ## The same for the real recordings in DATA (default ../shared/data)

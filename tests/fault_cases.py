@@ -26,11 +26,14 @@ import sys, time
 from pathlib import Path
 
 point, mark, *arguments = sys.argv[1:]
-mark = Path(mark)
+mark, until = Path(mark), time.monotonic() + 200
+
+def holding():
+    return mark.exists() and time.monotonic() < until
 
 def hold():
     mark.touch()
-    while mark.exists():
+    while holding():
         time.sleep(0.02)
 
 def in_chunk():
@@ -48,7 +51,7 @@ def in_chunk():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(value.to_bytes()[: max(1, len(value.to_bytes()) // 2)])
             mark.touch()
-            while mark.exists():
+            while holding():
                 await asyncio.sleep(0.02)
         await put(self, key, value)
 

@@ -17,7 +17,9 @@ script=${@: -1}
 cp "$script" "$folder/$$.sh"
 (
     cd /
-    env -i HOME="$HOME" setsid nohup bash "$folder/$$.sh" > "$folder/$$.out" 2>&1 < /dev/null
+    env -i HOME="$HOME" PATH=/usr/bin:/bin \\
+        setsid bash -c 'echo $$ > "$1.leader"; bash "$1.sh"' job "$folder/$$" \\
+        > "$folder/$$.out" 2>&1
     echo $? > "$folder/$$.status"
 ) > /dev/null 2>&1 &
 echo $$
@@ -30,8 +32,7 @@ if [ "$(cat "$status")" = 0 ]; then echo success; else echo failed; fi
 CANCEL = """#!/bin/bash
 folder=$1
 shift
-echo "$@" >> "$folder/cancelled"
-for job in "$@"; do pkill --session "$(pgrep -f "$folder/$job.sh" | head -1)"; done
+for job in "$@"; do kill -- -"$(cat "$folder/$job.leader")"; done
 """
 ONE = CONFIG | {"models": {"smoothing": CONFIG["models"]["smoothing"]}}
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -52,24 +56,45 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return made
 
 
-def asked(project: Project, *arguments: str) -> dict[str, dict[str, str]]:
-    """Resources of each job, by its log, as a dry run tells them."""
-    told = project.snakemake("--dry-run", "--forceall", "--quiet", "host", *arguments).stdout
-    found: dict[str, dict[str, str]] = {}
-    for block in told.split("\n\n"):
-        log = re.search(r"^    log: (\S+)", block, flags=re.MULTILINE)
-        resources = re.search(r"^    resources: (.*)$", block, flags=re.MULTILINE)
-        if log and resources:
-            pairs = (pair.split("=", 1) for pair in resources[1].split(", "))
-            found[log[1]] = dict(pairs)
-    return found
+# Resources of each job by attempt, in a process of its own, as Snakemake's dry run sees them.
+ASK = """
+import json, sys
+from pathlib import Path
+from snakemake.api import OutputSettings, ResourceSettings, SnakemakeApi
+from snakemake.settings.types import DAGSettings, Quietness
+
+with SnakemakeApi(OutputSettings(quiet={Quietness.ALL}, dryrun=True)) as api:
+    workflow = api.workflow(resource_settings=ResourceSettings(cores=8), snakefile=Path("Snakefile"))
+    workflow.dag(DAGSettings(forceall=True)).execute_workflow(executor="dryrun")
+    told = {}
+    for job in workflow._workflow.dag.jobs:
+        for attempt in (1, 2) if job.log else ():
+            job.attempt = attempt
+            told.setdefault(str(job.log[0]), []).append(dict(job.resources.items()))
+print("told", json.dumps(told, default=str))
+"""
+
+
+def asked(project: Project) -> dict[str, list[dict[str, Any]]]:
+    """Resources of each job, by its log, at the first and the second attempt."""
+    answer = subprocess.run(
+        [sys.executable, "-c", ASK],
+        cwd=project.folder,
+        env=os.environ | {"PYTHONPATH": str(project.folder / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = re.search(r"^told (.*)$", answer.stdout, re.MULTILINE)
+    assert found, answer.stdout[-3000:] + answer.stderr[-3000:]
+    return json.loads(found[1])
 
 
 @pytest.mark.slow
 def test_memory_and_time_grow_with_the_attempt_and_the_file(project: Project) -> None:
     stage_of = {job.log: job.stage for job in project.plan().all_jobs()}
-    first, second = asked(project, "--attempt", "1"), asked(project, "--attempt", "2")
-    assert set(first) == set(stage_of)
+    empty = asked(project)
+    assert set(empty) == set(stage_of)
     for name in ("one", "two", "array"):
         nwb = project.folder / "results" / "simulated" / f"{name}.nwb"
         nwb.parent.mkdir(parents=True, exist_ok=True)
@@ -78,13 +103,12 @@ def test_memory_and_time_grow_with_the_attempt_and_the_file(project: Project) ->
     large = asked(project)
     for log, stage in stage_of.items():
         for resource, least in (("mem_mb", 500), ("runtime", 5)):
-            small = int(first[log][resource])
-            assert small >= least, (stage, resource)
-            assert int(second[log][resource]) == pytest.approx(2 * small, abs=1), (stage, resource)
+            first, second = (attempt[resource] for attempt in empty[log])
+            assert first >= least, (stage, resource)
+            assert second == pytest.approx(2 * first, abs=1), (stage, resource)
             if stage not in UNSIZED:
-                assert int(large[log][resource]) > small, (stage, resource)
-        assert ("gpu" in first[log]) == (stage == "fit")
-        assert first[log].get("gpu", "0") == "0"
+                assert large[log][0][resource] > first, (stage, resource)
+        assert empty[log][0].get("gpu") == (0 if stage == "fit" else None)
 
 
 @pytest.mark.slow
@@ -92,9 +116,9 @@ def test_a_fit_asks_for_a_gpu_that_is_configured_and_used(
     project: Project,
 ) -> None:
     project.configure(ALL | {"device": "cuda"}, *ROWS)
-    gpus = {log: one["gpu"] for log, one in asked(project).items() if "gpu" in one}
+    gpus = {log: one[0]["gpu"] for log, one in asked(project).items() if "gpu" in one[0]}
     fits = {job.log: job.name for job in project.plan().all_jobs() if job.stage == "fit"}
-    assert gpus == {log: "1" if name == "ndt" else "0" for log, name in fits.items()}
+    assert gpus == {log: int(name == "ndt") for log, name in fits.items()}
     project.configure(ALL, *ROWS)
 
 
@@ -129,9 +153,19 @@ def test_the_profile_names_rules_that_are_there() -> None:
     rules |= {f"figure_{name}" for name in FIGURES}
     assert set(GROUPS) <= rules
     assert {f"figure_{name}" for name in FIGURES} <= set(GROUPS)
-    assert {entry.split(":")[0] for entry in PROFILE["set-resources"]} == set(GROUPS)
     components = {entry.split("=")[0] for entry in PROFILE["group-components"]}
     assert components <= set(GROUPS.values())
+    taking = {
+        name
+        for text in texts
+        for name, body in re.findall(
+            r"^rule (\w+):\n(.*?)(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL
+        )
+        if "turn=1," in body
+    }
+    assert taking == {name for name in GROUPS if not name.startswith("figure_")}
+    figures = [text for text in texts if 'f"figure_{figure}"' in text]
+    assert all("turn=1," in text.split('f"figure_{figure}"')[1] for text in figures)
 
 
 def test_a_group_asks_for_the_memory_of_its_largest_job() -> None:

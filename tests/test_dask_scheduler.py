@@ -159,6 +159,13 @@ def test_wrong_settings_are_named_by_their_key(asked: dict[str, object], said: s
         parse_config({"models": {}, "dask": asked})
 
 
+@pytest.mark.parametrize("asked", [{}, {"scheduler": "slurm", "workers": 3}])
+def test_settings_survive_their_text(asked: dict[str, object]) -> None:
+    """The summary reads the whole configuration as Snakemake wrote it down."""
+    config = parse_config({"models": {}, "dask": asked})
+    assert parse_config(json.loads(config.model_dump_json())) == config
+
+
 def test_the_workflow_hands_the_settings_to_every_job_and_reruns_none(tmp_path: Path) -> None:
     project = make_project(tmp_path / "project")
     rows = ("lorenz\tlorenz.nwb\tlorenz\t\tfit",)

@@ -21,9 +21,9 @@ from driftwave.contract.models import ModelContract
 from driftwave.errors import InputError
 from driftwave.provenance import COSTS, ledger
 
-# Cheap ones of each kind of arithmetic (dense linear algebra, torch, Kalman, FFT) at every run.
-QUICK_MODELS = ("smoothing", "factor_analysis", "lfads", "field_var")
-QUICK_ANALYSES = (("decoding", "ridge"), ("manifolds", "pca"), ("waves", "plane_fit"))
+# The cheapest at every run; all of them in the slow tests.
+QUICK_MODELS = ("smoothing", "factor_analysis")
+QUICK_ANALYSES = (("decoding", "ridge"), ("manifolds", "pca"))
 
 
 def fitted(name: str, threads: int) -> xr.Dataset:

@@ -102,6 +102,13 @@ def with_images(table: str = "image_presentations") -> Builder:
     return units().intervals(table, STARTS, STARTS + 0.5, image=[f"i{k % 7}" for k in range(28)])
 
 
+def ripples() -> Builder:
+    """Intervals before the behaviour that tell nothing but when they were."""
+    builder = units().intervals("ripples", np.arange(0.0, 19.0), np.arange(0.0, 19.0) + 0.1)
+    place = np.cumsum(NOISE.normal(size=2000))
+    return builder.series("behavior", "wheel", place, rate=50.0, starting_time=20.0)
+
+
 def epochs() -> Builder:
     builder = units()
     for k, start in enumerate((0.0, 20.0, 40.0)):
@@ -160,6 +167,7 @@ STRUCTURES: dict[str, tuple[Callable[[], Builder], set[str]]] = {
     "few trials": (few_trials, {"spikes"}),
     "stimulus presentations": (with_images, {"spikes", "stimulus"}),
     "intervals of any name": (lambda: with_images("movies"), {"spikes", "stimulus"}),
+    "intervals that are no trials": (ripples, {"spikes", "behavior"}),
     "epochs": (epochs, {"spikes"}),
     "counts with a rate": (lambda: counts("spikes", rate=40.0), {"spikes"}),
     "counts with stamps": (
@@ -194,6 +202,8 @@ def test_a_drafted_layout_ingests_its_file(tmp_path: Path, name: str) -> None:
         tree = read_recording(file, parse_layout(yaml.safe_load(text)), session="s").compute()
     check_recording(tree)
     assert groups <= set(tree.children), text
+    if name == "intervals that are no trials":
+        assert "windows:" in text
     if "spikes" in groups:
         assert int(tree["spikes/counts"].sum()) > 0
         assert all(trial_mask(tree, split).any() for split in ("train", "valid", "test")), text

@@ -1,4 +1,4 @@
-"""The example package: installed from its folder, found by its entry points, run by the workflow."""
+"""The example package: installed from its folder, found by its entry points, run in a workflow."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ def run(*command: str, cwd: Path, path: Path) -> subprocess.CompletedProcess[str
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder that the package was installed into; the environment stays as it is."""
+    pytest.importorskip("setuptools", minversion="77")
     folder = tmp_path_factory.mktemp("mylab")
     # Building leaves files beside the source.
     ignore = shutil.ignore_patterns("build", "*.egg-info", "__pycache__")

@@ -27,10 +27,10 @@ from nwb_builder import TASK_LAYOUT, Builder, grid, poisson_units, task_file
 QUICK = settings(
     derandomize=True,
     deadline=None,
-    max_examples=5,
+    max_examples=3,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-LONG = settings(QUICK, max_examples=50)
+LONG = settings(QUICK, max_examples=25)
 SECRET = b"0123456789abcdef01234567"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -15,11 +16,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from driftwave import config, isolation, registry
+from driftwave.activations.files import read_modules
 from driftwave.cli import main
 from driftwave.errors import DriftwaveError, InputError
 from driftwave.expression import LONGEST, ExpressionError, evaluate
@@ -27,6 +30,7 @@ from driftwave.layout import Layout
 from driftwave.reading import parse_yaml
 from driftwave.scores.page import comparison_page
 from driftwave.scores.table import COLUMNS
+from driftwave.store import open_dataset
 from driftwave.summary import Row
 from driftwave.summary_page import as_html
 from nwb_builder import TASK_LAYOUT
@@ -35,10 +39,10 @@ ROOT = Path(__file__).parents[1]
 QUICK = settings(
     derandomize=True,
     deadline=None,
-    max_examples=40,
+    max_examples=25,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-LONG = settings(QUICK, max_examples=1500)
+LONG = settings(QUICK, max_examples=250)
 
 TEXT = st.text(max_size=12) | st.sampled_from(
     ["../../x", "/etc/passwd", "a\nb", "a\0b", "..", "", "{session}", "$(touch x)", "'; ls", "nan"]
@@ -495,3 +499,38 @@ def test_layouts_bound_what_they_ask() -> None:
     with pytest.raises(InputError, match="finite number"):
         config.parse_layout({**TASK_LAYOUT, "bin_width": float("inf")})
     assert isinstance(config.parse_layout(TASK_LAYOUT), Layout)
+
+
+# Stores
+
+
+class Hostile:
+    def __reduce__(self) -> tuple:
+        return os.mkdir, ("ran",)
+
+
+@pytest.mark.parametrize("place", ["filters", "compressor", "object"])
+def test_a_zarr_store_that_holds_pickles_runs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    codec = {"id": "pickle", "protocol": 5}
+    array = {
+        "zarr_format": 2, "shape": [2], "chunks": [2], "order": "C",
+        "dtype": "|O" if place == "object" else "<f8", "fill_value": 0,
+        "filters": None if place == "compressor" else [codec],
+        "compressor": codec if place == "compressor" else None,
+    }  # fmt: skip
+    folder = tmp_path / "evil.zarr" / "a"
+    folder.mkdir(parents=True)
+    (folder.parent / ".zgroup").write_text('{"zarr_format": 2}')
+    (folder / ".zarray").write_text(json.dumps(array))
+    (folder / ".zattrs").write_text('{"_ARRAY_DIMENSIONS": ["time"]}')
+    (folder / "0").write_bytes(pickle.dumps(Hostile()))
+    with pytest.raises(InputError) as caught:
+        open_dataset(folder.parent).load()
+    one_sentence(caught.value)
+    with pytest.raises(InputError) as caught:
+        read_modules(xr.DataTree(), folder.parent)
+    one_sentence(caught.value)
+    assert not (tmp_path / "ran").exists()

@@ -102,6 +102,7 @@ def test_another_repository_plans_with_its_own_paths(repository: Project) -> Non
     assert "localrules" not in answer  # of rules that the prefix renames
 
 
+@pytest.mark.slow
 def test_rules_that_belong_to_this_repository_are_not_handed_over(repository: Project) -> None:
     listed = repository.snakemake("--list-rules").stdout
     assert "driftwave_summary" in listed
@@ -116,6 +117,7 @@ def test_a_prefix_of_paths_is_refused_in_one_sentence(repository: Project) -> No
     assert "Traceback" not in answer.stdout
 
 
+@pytest.mark.slow
 def test_a_wrong_key_of_the_modules_config_is_named(repository: Project) -> None:
     write(repository, {"driftwave": asked() | {"modles": {}}})
     answer = repository.snakemake("--dry-run", check=False)
@@ -124,6 +126,7 @@ def test_a_wrong_key_of_the_modules_config_is_named(repository: Project) -> None
     assert "Remove the key or mend its spelling" in answer.stdout
 
 
+@pytest.mark.slow
 def test_two_configurations_side_by_side(repository: Project) -> None:
     second = """
 
@@ -217,9 +220,9 @@ def test_the_catalog_finds_what_it_asks_for() -> None:
 def test_what_the_catalog_says_of_deployment_is_so() -> None:
     settings = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text())
     deployment = settings["usage"]["software-stack-deployment"]
-    text = "\n".join(
-        p.read_text() for p in [ROOT / "workflow" / "Snakefile", *(ROOT / "workflow" / "rules").glob("*.smk")]
-    )
+    workflow = ROOT / "workflow"
+    files = [workflow / "Snakefile", *(workflow / "rules").glob("*.smk")]
+    text = "\n".join(path.read_text() for path in files)
     assert deployment["apptainer"] is bool(re.search(r"^container(ized)?:", text, re.M))
     assert deployment["conda"] is bool(re.search(r"^\s*conda:", text, re.M))
     assert deployment["report"] is bool(re.search(r"\breport\(", text))

@@ -320,7 +320,7 @@ def test_the_groups_name_follows_the_bin_width() -> None:
         ({"velocity": {"features": ["hand_x"], "by": "x"}}, "no trials column 'x'"),
         ({"start": "set_time"}, r"scores\.start: found no trials column 'set_time'"),
         ({"psth": {"sd": 0.1, "where": "split =="}}, "which fails"),
-        ({"psth": {"sd": 0.1, "where": "condition"}}, "not true or false for each trial"),
+        ({"psth": {"sd": 0.1, "where": "condition"}}, "not true or false for each row"),
         ({"psth": {"sd": 0.1, "where": "condition > 99"}}, "no trial to average"),
     ],
 )

@@ -216,9 +216,10 @@ def test_every_score_of_a_set_is_that_of_the_benchmarks_code(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("width", [5, 20])
 @pytest.mark.filterwarnings("ignore")
 def test_targets_are_those_of_the_benchmarks_reader(
-    files: dict[str, Path], name: str, monkeypatch: pytest.MonkeyPatch
+    files: dict[str, Path], name: str, width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("nlb_tools", reason="its reader is the oracle")
     interface = importlib.import_module("nlb_tools.nwb_interface")
@@ -227,7 +228,9 @@ def test_targets_are_those_of_the_benchmarks_reader(
     # It writes into arrays that pandas has made read-only since version 3.
     monkeypatch.setattr(np, "nan_to_num", lambda values, copy=True: plain(values))  # noqa: ARG005
     dataset = interface.NWBDataset(str(files[name]))
-    dataset.resample(5)
+    dataset.resample(width)
+    # Its PSTHs mix neighbouring bins where the window does not begin with a whole one.
+    psth = name != "mc_rtt" and TABLE[name][1][0] % width == 0
     (goal,) = tensors.make_eval_target_tensors(
         dataset,
         name,
@@ -235,10 +238,10 @@ def test_targets_are_those_of_the_benchmarks_reader(
         "val",
         update_params={"jitter": None},  # as in its test phase
         save_file=False,
-        include_psth=name != "mc_rtt",
+        include_psth=psth,
     ).values()
-    (found,) = target(ingested(name, files[name], 0.005)).values()
-    assert set(goal) == set(found)
+    (found,) = target(ingested(name, files[name], width / 1000)).values()
+    assert set(goal) == (set(found) if psth else {k for k in found if "cond" not in k} - {"psth"})
     for key in ("heldout", "heldin_forward", "heldout_forward"):
         np.testing.assert_array_equal(found[f"eval_spikes_{key}"], goal[f"eval_spikes_{key}"])
     if name == "dmfc_rsg":
@@ -246,7 +249,9 @@ def test_targets_are_those_of_the_benchmarks_reader(
     else:
         spread = np.nanstd(goal["eval_behavior"])
         np.testing.assert_allclose(
-            found["eval_behavior"], goal["eval_behavior"], atol=0.005 * spread
+            found["eval_behavior"],
+            goal["eval_behavior"],
+            atol=(0.005 if width == 5 else 0.05) * spread,
         )
     if name == "area2_bump":
         np.testing.assert_array_equal(found["eval_decode_mask"], goal["eval_decode_mask"])

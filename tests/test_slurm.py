@@ -11,8 +11,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import xarray as xr
 
 from driftwave.encoding import neural_factors
+from driftwave.store import open_dataset
 from slurm_node import accounted, start, stop
 from workflow_project import CONFIG, Project, make_project
 
@@ -123,8 +125,11 @@ def test_memory_and_time_are_raised_after_a_kill(tmp_path: Path) -> None:
     print(told[-6000:], *states, sep="\n")
     jobs = [job for job in states if job["JobID"].isdigit()]
     ended = {job["State"].split()[0]: job for job in jobs}
-    assert ended["OUT_OF_MEMORY"]["ReqMem"] == "1000M"
+    # Where memory is polled, a job killed for it counts as failed; with cgroups, as out of memory.
+    assert ended["FAILED"]["ReqMem"] == "1000M"
     assert ended["TIMEOUT"]["Timelimit"] == "00:01:00"
+    logs = (project.folder / ".snakemake" / "slurm_logs").rglob("*.log")
+    assert "exceeded memory limit" in "".join(log.read_text() for log in logs)
     fits = [job for job in jobs if "gres/gpu=1" in job["AllocTRES"]]
     done = [job for job in fits if job["State"] == "COMPLETED"]
     assert len(fits) == 4
@@ -134,10 +139,31 @@ def test_memory_and_time_are_raised_after_a_kill(tmp_path: Path) -> None:
     print(rows.to_string())
     assert set(rows["state"]) == {"done"}
     assert set(rows["attempts"]) == {2}
-    assert rows["why"].str.contains("SLURM job").all()
+    assert rows["why"].str.contains("SLURM job|SIGTERM").all()
     assert nothing_partial(project)
     for model in models:
         assert not (project.folder / "results/lorenz/models" / model / "fit.checkpoint").exists()
+
+
+def test_one_job_on_workers_that_it_asks_slurm_for(tmp_path: Path) -> None:
+    """dask-jobqueue from inside a job of the workflow, beside the same job on its own threads."""
+    pytest.importorskip("dask_jobqueue")
+    start("plain")
+    project = make_project(tmp_path / "large")
+    simulations = {"array": CONFIG["simulations"]["array"]}
+    here = CONFIG | {"simulations": simulations}
+    here |= {"waves": {"plugin": "plane_fit", "params": {"surrogates": 9}}}
+    rows = ("array\tarray.nwb\tarray\toscillators\twaves",)
+    found = project.folder / "results/array/waves/recording.zarr"
+    project.configure(here, *rows)
+    project.snakemake(str(found.relative_to(project.folder)))
+    alone = open_dataset(found).load()
+    workers = {"scheduler": "slurm", "workers": 1, "memory": "2GB", "timeout": 120}
+    project.configure(here | {"dask": workers}, *rows)
+    run(project, str(found.relative_to(project.folder)), "--forcerun", "waves")
+    logs = list((project.folder / "results" / "logs" / "dask").glob("*.out"))
+    assert logs, "no worker has run"
+    xr.testing.assert_identical(alone.drop_attrs(), open_dataset(found).load().drop_attrs())
 
 
 QUICK: dict[str, Any] = CONFIG | {

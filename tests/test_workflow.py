@@ -176,6 +176,7 @@ def test_a_session_that_fails_leaves_the_others_alone(project: Project) -> None:
     broken.write_text(PAGE)
     answer = project.snakemake("--keep-going", check=False)
     assert answer.returncode != 0
+    assert "Jobs: 1 failed, " in answer.stdout
     project.snakemake("summary", "--forcerun", "summary")
     project.snakemake("made", "--report", "results/report.html")
     table = pd.read_csv(project.folder / "results" / "summary.tsv", sep="\t")

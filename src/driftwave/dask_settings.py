@@ -35,12 +35,15 @@ class DaskConfig(Strict):
     walltime: Word = Field("01:00:00", description="slurm: time limit of each worker.")
     partition: Word | None = Field(None, description="slurm: partition; null for the default.")
     account: Word | None = Field(None, description="slurm: account; null for the default.")
-    logs: PathText = Field("logs/dask", description="slurm: folder of the workers' logs.")
+    logs: PathText | None = Field(
+        None, description="slurm: folder of the workers' logs; null for <results>/logs/dask."
+    )
 
     @model_validator(mode="after")
     def _workers_only_of_slurm(self) -> Self:
         of_slurm = {"workers", "cores", "memory", "walltime", "partition", "account", "logs"}
-        extra = sorted(of_slurm & self.model_fields_set)
+        fields = type(self).model_fields
+        extra = sorted(n for n in of_slurm if getattr(self, n) != fields[n].default)
         if extra and self.scheduler != "slurm":
             raise ValueError(f"{', '.join(extra)} only with scheduler: slurm")
         return self

@@ -14,7 +14,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 COMMANDS = ("ingest", "inspect")
 # CPU seconds that libhdf5 may spend on opening a file, or on one read beside a second per MB.
@@ -105,16 +104,16 @@ def _die_with(parent: int) -> None:
 
 def _log(arguments: Sequence[str], sentence: str) -> None:
     """The last line of the job's log, which the child could not write."""
+    from driftwave.joblog import events_path, text_path
+
     words = [part for word in arguments for part in word.split("=", 1)]
     if "--log" not in words[:-1]:
         return
-    path = Path(words[words.index("--log") + 1])
-    event = {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "stage": arguments[0],
-        "state": "failed",
-        "why": sentence,
-    }
-    if path.is_file():
-        with path.open("a", encoding="utf-8") as file:
-            file.write("\n" + json.dumps(event) + "\n")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    event = {"time": now, "stage": arguments[0], "state": "failed", "why": sentence}
+    log = words[words.index("--log") + 1]
+    # A line break first: the child may have been ended within a line.
+    for path, line in ((events_path(log), json.dumps(event)), (text_path(log), sentence)):
+        if path.is_file():
+            with path.open("a", encoding="utf-8") as file:
+                file.write(f"\n{line}\n")

@@ -100,7 +100,9 @@ def job_log(path: str | Path | None, stage: str) -> Iterator[None]:
         with log.begun(), _told_to_stop():
             yield
     except DriftwaveError as error:
-        log.end("failed", why=str(error))
+        # What a sentence was made of helps those who know the code.
+        cause = {"cause": traceback.format_exc()} if error.__cause__ is not None else {}
+        log.end("failed", why=str(error), **cause)
         raise
     except Terminated:
         log.end("failed", why="It was told to stop (SIGTERM): time limit, or by hand.")

@@ -184,12 +184,12 @@ def _session(plan: Plan, session: str, made: Iterable[str]) -> Iterator[Driftwav
                 fix="Remove the model, or add the group to the layout",
             )
     waves = layout.waves or {}
-    detectors = [] if not waves else map(plan.detector_plugin, plan.config.detectors)
-    plugins = {plan.config.waves.plugin, *detectors} if waves else set()
-    known = registry.plugins("waves")
-    fields = [registry.parameter_names(known[p].module) for p in plugins if p in known]
+    detectors = map(plan.detector_plugin, plan.config.detectors if waves else ())
+    plugins = {plan.config.waves.plugin, *detectors}
+    finders = registry.plugins("waves")
+    fields = [registry.parameter_names(finders[p].module) for p in plugins if p in finders]
     for parameter in waves:
-        if parameter not in known and all(
+        if parameter not in finders and all(
             names is not None and parameter not in names for names in fields
         ):
             yield InputError(

@@ -18,7 +18,7 @@ from driftwave.contents import CONTENTS, contents_problems
 from driftwave.errors import DriftwaveError, InputError
 from driftwave.provenance import SIDECAR
 
-_REMAKE = "delete it and run its stage again"
+_REMAKE = "delete it, and `snakemake {}` makes it again"
 _CLEAR = "delete it"
 
 
@@ -303,7 +303,7 @@ def verify_command(folder: Path, threads: int, listed: bool) -> None:
         if listed and not verdict.problems:
             click.echo(f"whole    {kind} {path}")
         for problem in verdict.problems:
-            todo = _CLEAR if kind in ("leftover", "checkpoint") else _REMAKE
+            todo = _CLEAR if kind in ("leftover", "checkpoint") else _REMAKE.format(path)
             click.echo(f"damaged  {kind} {path}: {problem}; {todo}.")
     if not found:
         raise DriftwaveError(f"{folder}: found no result; give the folder of the results.")
@@ -312,8 +312,8 @@ def verify_command(folder: Path, threads: int, listed: bool) -> None:
     bad = damaged.total()
     if bad:
         raise DriftwaveError(
-            f"{bad} of {found.total()} results are damaged or left over; delete them and run "
-            "`snakemake` again."
+            f"{bad} of {found.total()} results are damaged or left over; delete them and name "
+            "them to `snakemake`, which makes nothing again by itself that only others came from."
         )
 
 

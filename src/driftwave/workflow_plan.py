@@ -296,9 +296,9 @@ class Plan(AnalysisPlan):
     def dask_settings(self) -> str:
         """Where tasks run, as the text that the environment of the jobs holds."""
         asked = self.config.dask
-        if asked.scheduler == "slurm" and "logs" not in asked.model_fields_set:
+        if asked.scheduler == "slurm" and asked.logs is None:
             asked = asked.model_copy(update={"logs": self.path("logs", "dask")})
-        return asked.model_dump_json(exclude_unset=True)
+        return asked.model_dump_json(exclude_defaults=True)
 
     def megabytes(self, session: str) -> float:
         """Size of the session's NWB file, MB; zero while a simulation has yet to make it.

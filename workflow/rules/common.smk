@@ -1,9 +1,7 @@
 # The plan (which jobs each session needs) and what every rule shares.
 from driftwave.strict import NAME_PATTERN
 from pathlib import Path
-import os
 
-from driftwave.dask_settings import VARIABLE
 from driftwave.errors import DriftwaveError
 from driftwave.preflight import checked_plan
 from driftwave.search import plan as search_plan
@@ -11,6 +9,7 @@ from driftwave.workflow_figures import FIGURES, GROUP_FIGURES
 from driftwave.workflow_fits import RESERVED
 from driftwave.workflow_plan import as_json
 from snakemake.exceptions import WorkflowError
+from snakemake.sourcecache import LocalSourceFile
 
 try:
     PLAN = checked_plan(config, ", ".join(map(str, workflow.configfiles)) or "config")
@@ -45,33 +44,6 @@ wildcard_constraints:
     source=NAME,
     rung=r"\d+",
     place=r"\d+",
-
-
-if PLAN.config.dask.scheduler != "threads":
-    # No part of the rules: results do not depend on it, so jobs are not run again.
-    os.environ[VARIABLE] = PLAN.dask_settings()
-
-
-def gpus(wildcards):
-    """GPUs that a fit asks a cluster for: one where the configuration and its model use one."""
-    return int(PLAN.uses_gpu(wildcards.model))
-
-
-def megabytes_read(wildcards):
-    """MB of the NWB files that a job's input comes from: a session's, or those of a group."""
-    sessions = [wildcards.session] if "session" in wildcards.keys() else []
-    if "group" in wildcards.keys():
-        sessions = PLAN.groups()[wildcards.group]
-    return sum(map(PLAN.megabytes, sessions))
-
-
-def scaled(base, per_megabyte=0.0):
-    """Memory (MB) or time (min): a base and a share of the NWB files' MB, times the attempt."""
-
-    def amount(wildcards, attempt):
-        return int(attempt * (base + per_megabyte * megabytes_read(wildcards)))
-
-    return amount
 
 
 def figure_results(wildcards, figure):
@@ -109,5 +81,30 @@ def options(option, values):
 def caption_of(figure):
     """Caption of a figure; one text serves figures of other packages, which ship none."""
     own = workflow.current_basedir.join(f"../report/{figure}.rst")
-    there = workflow.sourcecache.exists(own)
+    # The cache of sources copies each file, which takes longer than all rules of figures.
+    here = isinstance(own, LocalSourceFile)
+    there = Path(str(own)).is_file() if here else workflow.sourcecache.exists(own)
     return f"../report/{figure}.rst" if there else "../report/figure.rst"
+
+
+def say_summary():
+    """Write and print the summary at the end of a run, also when jobs have failed.
+
+    Snakemake calls it in the process that a user started: not for a dry run, not in the jobs of a
+    cluster, and not where another workflow uses this one as a module.
+    """
+    targets = set(workflow.dag_settings.targets or ())
+    if targets and targets <= {"summary", "made"}:
+        return
+    import sys
+
+    from driftwave.summary import told, write_summary
+
+    table = f"{PLAN.config.results}/summary.tsv"
+    try:
+        said = told(write_summary(PLAN, table))
+    # A full disk, say; how the run has ended does not depend on it.
+    except (DriftwaveError, OSError) as error:
+        said = f"The summary could not be written: {error}"
+    print(said, file=sys.stderr)
+    print(f"See {table.removesuffix('.tsv')}.html", file=sys.stderr, flush=True)

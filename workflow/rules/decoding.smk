@@ -12,6 +12,7 @@ rule decode:
     resources:
         mem_mb=scaled(1500, per_megabyte=8),
         runtime=scaled(30, per_megabyte=0.5),
+        turn=1,
     params:
         **analysis_params("decode"),
     message:
@@ -36,6 +37,7 @@ rule decoders:
     resources:
         mem_mb=scaled(1500, per_megabyte=8),
         runtime=scaled(60, per_megabyte=1),
+        turn=1,
     params:
         **named_params("decoders"),
     message:
@@ -66,6 +68,7 @@ rule decoding_table:
     resources:
         mem_mb=scaled(1000, per_megabyte=1),
         runtime=scaled(10, per_megabyte=0.02),
+        turn=1,
     params:
         decoded=lambda w: options("--decoded", PLAN.decoding_table(w.session)),
         code=PLAN.code("decoding_table"),

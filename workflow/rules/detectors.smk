@@ -39,6 +39,7 @@ rule agree:
     resources:
         mem_mb=scaled(1500, per_megabyte=2),
         runtime=scaled(10, per_megabyte=0.02),
+        turn=1,
     params:
         detectors=lambda w: options("--detector", PLAN.agreeing(w.session)),
         seed=PLAN.config.seed,

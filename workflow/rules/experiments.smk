@@ -43,6 +43,7 @@ rule experiment_figure:
     resources:
         mem_mb=scaled(1500),
         runtime=scaled(10),
+        turn=1,
     params:
         plugin=lambda w: PLAN.experiment_plugin(w.experiment),
         out=lambda w, output: output.png.removesuffix(".png"),

@@ -30,6 +30,7 @@ for figure, kind in FIGURES.items():
         resources:
             mem_mb=scaled(1500, per_megabyte=6),
             runtime=scaled(10, per_megabyte=0.1),
+            turn=1,
         params:
             figure=figure,
             results=lambda w, figure=figure: options(

@@ -57,6 +57,7 @@ for figure, ending in GROUP_FIGURES.items():
         resources:
             mem_mb=scaled(1500, per_megabyte=1),
             runtime=scaled(10, per_megabyte=0.01),
+            turn=1,
         params:
             figure=figure,
             out=lambda w, output: output.png.removesuffix(".png"),

@@ -9,6 +9,7 @@ rule simulate:
     resources:
         mem_mb=scaled(2000),
         runtime=scaled(20),
+        turn=1,
     params:
         simulator=lambda w: PLAN.config.simulations[w.simulation].simulator,
         json=lambda w: as_json(PLAN.config.simulations[w.simulation].params),
@@ -37,8 +38,10 @@ rule ingest:
     resources:
         mem_mb=scaled(1500, per_megabyte=6),
         runtime=scaled(10, per_megabyte=0.1),
+        turn=1,
     params:
-        nwb=lambda w, input: input.nwb or PLAN.nwb(w.session),
+        # A parameter that depended on the input would not make a job run again.
+        address=lambda w: [] if PLAN.nwb_files(w.session) else [PLAN.nwb(w.session)],
         remote=lambda w: PLAN.remote_options(w.session),
         checksum=lambda w: options(
             "--sha256", filter(None, [PLAN.sessions[w.session].sha256])
@@ -48,7 +51,7 @@ rule ingest:
         ),
         code=PLAN.code("ingest"),
     message:
-        "Ingest {params.nwb}"
+        "Ingest {input.nwb}{params.address}"
     shell:
-        "driftwave ingest {params.nwb:q} --layout {input.layout:q} --session {wildcards.session}"
+        "driftwave ingest {input.nwb:q} {params.address:q} --layout {input.layout:q} --session {wildcards.session}"
         " {params.remote:q} {params.checksum:q} {params.width:q} --threads {threads} --out {output:q} --log {log:q}"

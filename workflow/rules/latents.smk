@@ -48,6 +48,7 @@ rule score:
     resources:
         mem_mb=scaled(1500, per_megabyte=6),
         runtime=scaled(20, per_megabyte=0.2),
+        turn=1,
     params:
         seed=PLAN.config.seed,
         code=PLAN.code("score"),
@@ -79,6 +80,7 @@ rule compare:
     resources:
         mem_mb=scaled(1000, per_megabyte=1),
         runtime=scaled(10, per_megabyte=0.02),
+        turn=1,
     params:
         scores=lambda w: options(
             "--scores", PLAN.compared(w.session)["scores"].values()

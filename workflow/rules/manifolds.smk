@@ -12,6 +12,7 @@ rule manifold:
     resources:
         mem_mb=scaled(1500, per_megabyte=8),
         runtime=scaled(30, per_megabyte=0.5),
+        turn=1,
     params:
         **analysis_params("manifold"),
     message:
@@ -36,6 +37,7 @@ rule geometry:
     resources:
         mem_mb=scaled(1500, per_megabyte=8),
         runtime=scaled(60, per_megabyte=1),
+        turn=1,
     params:
         **named_params("geometry"),
     message:

@@ -60,6 +60,7 @@ rule wave_table:
     resources:
         mem_mb=scaled(1000, per_megabyte=1),
         runtime=scaled(10, per_megabyte=0.02),
+        turn=1,
     params:
         code=PLAN.code("wave_table"),
     message:
@@ -88,6 +89,7 @@ rule wave_film:
     resources:
         mem_mb=scaled(1500, per_megabyte=6),
         runtime=scaled(10, per_megabyte=0.1),
+        turn=1,
     params:
         out=lambda w, output: output.gif.removesuffix(".gif"),
         code=PLAN.code("wave_film"),

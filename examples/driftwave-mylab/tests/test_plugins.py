@@ -6,9 +6,10 @@ from pathlib import Path
 
 import driftwave_mylab
 import numpy as np
+from driftwave_mylab import analysis, model
+
 from driftwave.contract import check_analysis, check_layout, check_model
 from driftwave.contract.recordings import make_recording
-from driftwave_mylab import analysis, model
 
 LAYOUT = Path(driftwave_mylab.__file__).parent / "layouts" / "mylab.yaml"
 

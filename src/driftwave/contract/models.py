@@ -29,6 +29,7 @@ from driftwave.contract.recordings import (
     make_recording,
 )
 from driftwave.errors import DriftwaveError
+from driftwave.recording import forward_bins, held_out_units
 
 _PICKLES = (".pkl", ".pickle", ".joblib")
 
@@ -93,7 +94,7 @@ class ModelContract:
 
     def rates_are_of_every_unit_and_bin(self) -> None:
         """Rates (Hz), positive and finite, for held-out units and forward bins as well."""
-        counts, result = self.recording["spikes/counts"], self.inferred
+        counts, result = self.recording["spikes"].dataset["counts"], self.inferred
         rate = result["rate"]
         expect(rate.dims == counts.dims, f"{self.name}: rate has dims {rate.dims}")
         expect(rate.shape == counts.shape, f"{self.name}: rate has shape {rate.shape}")
@@ -138,8 +139,8 @@ class ModelContract:
     def inference_does_not_see_what_is_hidden(self) -> None:
         """Held-out units and forward bins change nothing, what is visible does."""
         hidden = np.zeros(self.recording["spikes/counts"].shape, dtype=bool)
-        hidden[:, hidden.shape[1] - int(self.recording["spikes"].attrs["forward_bins"]) :] = True
-        hidden[:, :, self.recording["units/held_out"].values] = True
+        hidden[:, hidden.shape[1] - forward_bins(self.recording) :] = True
+        hidden[:, :, held_out_units(self.recording)] = True
         second = self.fitted.infer(altered(self.recording, hidden))
         xr.testing.assert_identical(self.inferred["rate"], second["rate"])
         xr.testing.assert_identical(self.inferred["latent"].variable, second["latent"].variable)
@@ -192,7 +193,7 @@ class ModelContract:
 
     def a_field_model_gives_latents_in_time(self) -> None:
         """``latent (time, latent)`` within the recording, with units."""
-        result, clock = self.inferred, self.recording["field/time"].values
+        result, clock = self.inferred, self.recording["field"].dataset["time"].values
         expect(result["latent"].dims == ("time", "latent"), f"{self.name}: dims of latent")
         expect(np.isfinite(result["latent"]).all(), f"{self.name}: latents that are not finite")
         times = result["time"].values

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from driftwave.recording import trial_mask
+
 FIELD_WAVE = {"frequency": 10.0, "direction": 30.0, "speed": 150.0}  # Hz, degrees, mm/s
 
 
@@ -141,13 +143,13 @@ def make_field_recording(
 def altered(recording: xr.DataTree, where: np.ndarray) -> xr.DataTree:
     """A copy whose counts are others where the mask (trial, time, unit) says so."""
     copy = recording.copy(deep=True)
-    counts = copy["spikes/counts"].values
+    counts = copy["spikes"].dataset["counts"].values
     other = np.random.default_rng(9).poisson(5.0, counts.shape)
-    copy["spikes/counts"][:] = np.where(where, other, counts)
+    counts[:] = np.where(where, other, counts)
     return copy
 
 
 def in_split(recording: xr.DataTree, split: str) -> np.ndarray:
     """Mask (trial, time, unit) of the trials of a split."""
-    mask = recording["trials/split"].values == split
-    return np.broadcast_to(mask[:, None, None], recording["spikes/counts"].shape)
+    mask = trial_mask(recording, split)
+    return np.broadcast_to(mask[:, None, None], recording["spikes"].dataset["counts"].shape)

@@ -78,7 +78,7 @@ def _spikes(file: NwbFile) -> tuple[list[str], float]:
         series = file.nwbfile.objects[file.series_paths[path]]
         unit = (series.unit or "").lower()
         counts = "count" in path.lower() or unit in ("spikes", "counts", "count")
-        shape = getattr(series.data, "shape", ())
+        shape: tuple[int, ...] = getattr(series.data, "shape", ())
         if counts and len(shape) == 2 and length(series) >= 2:
             width = _bin_width(file, series, path)
             lines = [
@@ -136,8 +136,12 @@ def _trial_table(file: NwbFile) -> tuple[str, pd.DataFrame] | None:
     named = [n for n in sorted(tables) if re.search("trial|encod|recogn|presentation", n)]
     rest = [n for n in sorted(tables) if n not in (*named, "trials", "epochs", "invalid_times")]
     for name in [*named, *rest]:
-        if len(tables[name]) >= _LEAST_TRIALS:
-            return f"intervals/{name}", table_frame(file, tables[name])[0]
+        if len(tables[name]) < _LEAST_TRIALS:
+            continue
+        frame = table_frame(file, tables[name])[0]
+        # Intervals of any name (ripples, bouts) are trials only if they say what was presented.
+        if name in named or _factors(frame):
+            return f"intervals/{name}", frame
     return None
 
 

@@ -152,7 +152,7 @@ class NwbFile:
             for part, length in zip(parts, data.shape, strict=False)
         ]
         shape = (*lengths, *data.shape[len(parts) :])
-        words = {
+        words: dict[str, Any] = {
             "file": self.path,
             "field": field,
             "fix": "Check the file, or use a machine with more memory",
@@ -183,7 +183,7 @@ def explained(file: NwbFile) -> Iterator[None]:
     """Turn what content outside of NWB's rules raises, anywhere, into one sentence.
 
     Faults that labs' files are known to have get sentences of their own, where they are found;
-    this is for the others. The cause goes to the job's log.
+    this is for the others. The cause goes to the events of the job's log.
 
     Raises
     ------

@@ -213,7 +213,7 @@ def _counts(file: NwbFile, layout: Layout, spikes: SpikeSource, trials: Trials) 
             f"at most 65535 spikes in a bin of {layout.bin_width:g} s",
             "Use narrower bins, or check that the spike times are in seconds",
         ) from error
-    if not counts.any(axis=(1, 2))[trials.usable].any():
+    if not np.any(counts.any(axis=(1, 2)) & trials.usable):
         raise file.fault(
             "spikes",
             f"no spike of {counts.shape[2]} units in any of {len(trials.starts)} trials from "

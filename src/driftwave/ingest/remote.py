@@ -229,5 +229,5 @@ def _opened(web: Web, place: Place, sha256: str | None, access: Access, folder: 
 
 
 def _whole(name: Address, path: Path, sha256: str, facts: Mapping[str, str | int]) -> Remote:
-    read = {"source_read": "whole", "source_bytes": path.stat().st_size}
+    read: dict[str, str | int] = {"source_read": "whole", "source_bytes": path.stat().st_size}
     return Remote(name, path, sha256, {**facts, **read})

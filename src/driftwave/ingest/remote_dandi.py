@@ -50,7 +50,7 @@ def find_asset(text: str, name: Address) -> Place:
         if asset.asset_type.name != "BLOB":
             raise _fault(
                 name,
-                f"an asset that is a {asset.asset_type.name}",
+                f"an asset that is a {asset.asset_type.name.lower()}",
                 "Name an asset that ends in .nwb",
             )
         return Place(asset.base_download_url, _digest(asset), _facts(address, dandiset, asset))

@@ -94,7 +94,10 @@ def split_trials(
         needed: tuple[str, ...] = ("train",)
     elif by == "block":
         in_time = np.argsort(spans[0], kind="stable")
-        split[in_time] = _blocks(len(usable), layout.fractions, rng)
+        # Blocks are laid over what can be used, from its first trial to its last.
+        kept = np.flatnonzero(usable[in_time])
+        in_time = in_time[kept[0] : kept[-1] + 1] if len(kept) else in_time[:0]
+        split[in_time] = _blocks(len(in_time), layout.fractions, rng)
         split[~usable] = "unused"
         needed = _NAMES
     elif by == "condition":

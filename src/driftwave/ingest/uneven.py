@@ -26,7 +26,7 @@ class EvenClock:
     stamps : ndarray (sample,)
         Ascending, s; in memory, eight bytes each.
     rate : float
-        One over the median distance of the stamps, Hz.
+        One over the mean distance of the stamps, gaps apart, Hz.
     """
 
     first: int
@@ -112,6 +112,8 @@ def even_clock(
             "Mend `start` and `stop` in the layout",
         )
     chosen = times[low:high]
-    step = float(np.median(np.diff(chosen)))
+    steps = np.diff(chosen)
+    # The mean is the step of a jittered clock, the median is not; gaps must not count.
+    step = float(steps[steps <= GAP * np.median(steps)].mean())
     check_even_clock(file, field, (chosen[-1] - chosen[0]) / step, len(chosen))
     return EvenClock(low, chosen, 1 / step)

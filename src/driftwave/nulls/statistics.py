@@ -8,18 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from driftwave.phase.directionality import FAMILIES, Fluxes, join
+from driftwave.phase.kept_fluxes import KeptFluxes
 from driftwave.wave_events.spans import Span, SpanFinder
 
 ABSENT = 1e-6
 BLOCK = 20_000  # frames of a recording reduced at once
 
 
-def multiscale(fluxes: Fluxes, smoothing: tuple[int, ...]) -> np.ndarray:
+def multiscale(fluxes: Fluxes | KeptFluxes, smoothing: tuple[int, ...]) -> np.ndarray:
     """Statistic smoothed over several windows (frames), (scale x family, frame)."""
     return summary(fluxes.pieces(BLOCK), smoothing, ()).smooth
 
 
-def recording_means(fluxes: Fluxes, windows: tuple[int, ...]) -> np.ndarray:
+def recording_means(fluxes: Fluxes | KeptFluxes, windows: tuple[int, ...]) -> np.ndarray:
     """Power-weighted time averages of the statistic smoothed over windows, (window, family).
 
     Without smoothing the average has little power: two standing maps a quarter of a cycle apart

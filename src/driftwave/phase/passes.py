@@ -11,7 +11,7 @@ import numpy as np
 
 from driftwave.nulls.cross_spectrum import CrossSpectrum
 from driftwave.phase.derivatives import Derivatives, field_derivatives
-from driftwave.phase.directionality import Directionality, Fluxes, directionality_of, join
+from driftwave.phase.directionality import Directionality, directionality_of
 from driftwave.phase.frames import ALIASED, FieldReader, Kept
 from driftwave.phase.gradient import (
     GridGradient,
@@ -21,6 +21,7 @@ from driftwave.phase.gradient import (
     gradient_operator,
     order_parameter,
 )
+from driftwave.phase.kept_fluxes import KeptFluxes
 from driftwave.phase.sites import Sites, sites_of
 from driftwave.phase.spool import Spool
 from driftwave.phase.timescale import stretch_of
@@ -47,7 +48,7 @@ class Frames:
         gaps and where the layout gives none; charge int8 (frame, cell), 0 in gaps.
     cells : ndarray (cell, 2)
         mm.
-    fluxes : Fluxes
+    fluxes : KeptFluxes
         Of detection frames; 0 in gaps.
     spectrum : CrossSpectrum
         Of detection frames, from segments without gaps.
@@ -62,7 +63,7 @@ class Frames:
     dense: dict[str, np.ndarray]
     fields: dict[str, Spool]
     cells: np.ndarray
-    fluxes: Fluxes
+    fluxes: KeptFluxes
     spectrum: CrossSpectrum
     sites: Sites
     reader: FieldReader
@@ -256,17 +257,20 @@ def _pass(reader: FieldReader, fields: tuple[str, ...], sites: Sites, kept: Kept
 
 def _detection(
     reader: FieldReader, measure: Directionality, chunk: float
-) -> tuple[Fluxes, CrossSpectrum]:
+) -> tuple[KeptFluxes, CrossSpectrum]:
     """Fluxes and cross-spectrum of every ``stride``-th frame."""
     step = reader.stride * max(1, round(chunk * reader.detection_rate))
-    fluxes, total = [], None
+    frames = -(-reader.frames // reader.stride)
+    spool = Spool((frames, len(measure.templates)), np.float32)
+    sizes, total = [], None
     for ends in _stretches(reader.frames, step):
-        part = dask.delayed(_detected, nout=2)(reader, measure, *ends)
-        fluxes.append(part[0])
+        part = dask.delayed(_detected, nout=2)(reader, measure, spool, *ends)
+        sizes.append(part[0])
         # One after the other: a sum's last digits do not depend on the threads.
         total = part[1] if total is None else dask.delayed(_add)(total, part[1])
-    parts, spectrum = dask.compute(fluxes, total)
-    return join(parts), spectrum
+    parts, spectrum = dask.compute(sizes, total)
+    power, steepness = (np.concatenate(one) for one in zip(*parts, strict=True))
+    return KeptFluxes(spool, power, steepness), spectrum
 
 
 def _add(one: CrossSpectrum, other: CrossSpectrum) -> CrossSpectrum:
@@ -284,18 +288,22 @@ def segment(reader: FieldReader) -> float:
 
 
 def _detected(
-    reader: FieldReader, measure: Directionality, start: int, stop: int
-) -> tuple[Fluxes, CrossSpectrum]:
+    reader: FieldReader, measure: Directionality, spool: Spool, start: int, stop: int
+) -> tuple[tuple[np.ndarray, np.ndarray], CrossSpectrum]:
+    """Write the fluxes of a stretch; their power and steepness, and the cross-spectrum."""
     assert reader.kept is not None
     rows = reader.kept.signal.read(start, stop)[:: reader.stride]
     coarse = np.ascontiguousarray(rows.T)
     length = round(segment(reader) * reader.detection_rate)
     first = start // reader.stride
     gap = reader.detection_gaps[first : first + coarse.shape[1]]
+    found = measure(coarse).without(gap)
+    spool.write(first, found.flux.T)
+    sizes = found.power, found.steepness
     if not gap.any():
-        return measure(coarse), CrossSpectrum.of(coarse, length)
+        return sizes, CrossSpectrum.of(coarse, length)
     ends = np.flatnonzero(np.diff(np.concatenate([[True], gap, [True]]).astype(np.int8)))
     spectrum = CrossSpectrum.of(coarse[:, :0], length)
     for one, other in ends.reshape(-1, 2):
         spectrum = spectrum + CrossSpectrum.of(coarse[:, one:other], length)
-    return measure(coarse).without(gap), spectrum
+    return sizes, spectrum

@@ -82,14 +82,16 @@ def hidden_recording(recording: xr.DataTree, path: str | Path) -> xr.DataTree:
         )
     units = _matched_units(recording, found, path)
     hidden, forward = held_out_units(recording), forward_bins(recording)
-    counts = found["spikes/counts"].values
+    shown = found["spikes"].to_dataset()
+    counts = shown["counts"].values
     trials, seen, _ = counts.shape
     filled = np.zeros((trials, seen + forward, len(hidden)), dtype=np.uint16)
     filled[:, :seen, units] = counts
     spikes = recording["spikes"].to_dataset()
     public = spikes["counts"].values
-    starts = spikes["trial_start"].values, found["spikes/trial_start"].values
-    split = recording["trials/split"].values.astype("<U6"), np.full(trials, "test", "<U6")
+    starts = spikes["trial_start"].values, shown["trial_start"].values
+    known = recording["trials"].to_dataset()["split"].values.astype("<U6")
+    split = known, np.full(trials, "test", dtype="<U6")
     groups = {
         "/": xr.Dataset(attrs=recording.attrs),
         "units": recording["units"].to_dataset(),

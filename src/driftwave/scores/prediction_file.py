@@ -27,6 +27,7 @@ import numpy as np
 import xarray as xr
 
 from driftwave.errors import InputError
+from driftwave.ingest.outside import refuse_outside
 from driftwave.recording import forward_bins, held_out_units, trial_mask
 from driftwave.scores.layout_rows import decoding_of, intervals_of
 from driftwave.scores.psth import psth_of
@@ -147,7 +148,7 @@ def open_h5(path: str | Path) -> Iterator[h5py.File]:
     Raises
     ------
     InputError
-        If it is missing or no HDF5 file.
+        If it is missing, no HDF5 file, or refers to other files.
     """
     try:
         file = h5py.File(path, "r")
@@ -161,6 +162,7 @@ def open_h5(path: str | Path) -> Iterator[h5py.File]:
             fix="Mend the path" if missing else "Write it again with `driftwave benchmark export`",
         ) from error
     with file:
+        refuse_outside(file, path)
         yield file
 
 

@@ -83,7 +83,7 @@ def match_truth(truth: xr.Dataset, events: xr.Dataset, level: float) -> xr.Datas
             "true_stop": (dim, stop, {"units": "s"}),
             "true_class": (dim, classes["true"]),
             "match_class": (dim, classes["found"]),
-            "match_event": (dim, event),
+            "match_event": (dim, event, {"units": "1"}),
             "match_significant": (dim, significant),
             "match_overlap": (dim, found["overlap"], {"units": "1"}),
             "match_direction_error": (dim, found["direction"], {"units": "degree"}),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import xarray as xr
+from pydantic import BaseModel, ConfigDict, Field
+
 from driftwave.compute import generator
 from driftwave.errors import InputError
 from driftwave.readouts.null import p_value
 from driftwave.recording import held_out_units, require, trial_mask
-from pydantic import BaseModel, ConfigDict, Field
 
 QUICK = {"shuffles": 19}
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from driftwave.inference.data import rates_dataset, spike_arrays
 from pydantic import BaseModel, ConfigDict, Field
+
+from driftwave.inference.data import rates_dataset, spike_arrays
 
 from .rates import mean_course
 

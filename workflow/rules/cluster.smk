@@ -1,0 +1,38 @@
+# What jobs ask a cluster for, and what they find there.
+import os
+import sys
+from pathlib import Path
+
+from driftwave.dask_settings import VARIABLE
+
+# A cluster that does not hand on the environment starts the right Python, but `driftwave` beside it
+# would not be found.
+BESIDE = str(Path(sys.executable).parent)
+if BESIDE not in os.environ.get("PATH", "").split(os.pathsep):
+    os.environ["PATH"] = os.pathsep.join(filter(None, [BESIDE, os.environ.get("PATH")]))
+
+if PLAN.config.dask.scheduler != "threads":
+    # No part of the rules: results do not depend on it, so jobs are not run again.
+    os.environ[VARIABLE] = PLAN.dask_settings()
+
+
+def gpus(wildcards):
+    """GPUs that a fit asks a cluster for: one where the configuration and its model use one."""
+    return int(PLAN.uses_gpu(wildcards.model))
+
+
+def megabytes_read(wildcards):
+    """MB of the NWB files that a job's input comes from: a session's, or those of a group."""
+    sessions = [wildcards.session] if "session" in wildcards.keys() else []
+    if "group" in wildcards.keys():
+        sessions = PLAN.groups()[wildcards.group]
+    return sum(map(PLAN.megabytes, sessions))
+
+
+def scaled(base, per_megabyte=0.0):
+    """Memory (MB) or time (min): a base and a share of the NWB files' MB, times the attempt."""
+
+    def amount(wildcards, attempt):
+        return int(attempt * (base + per_megabyte * megabytes_read(wildcards)))
+
+    return amount
