@@ -142,7 +142,7 @@ def draw(rows: list[dict[str, float]], path: Path) -> None:
     axes.set_xlabel("sessions (six models each)")
     axes.set_ylabel("CPU time (s)")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(0.0, 1.0))
+    axes.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     figure.savefig(path, dpi=200)
 
 

@@ -64,7 +64,8 @@ from snakemake.api import OutputSettings, ResourceSettings, SnakemakeApi
 from snakemake.settings.types import DAGSettings, Quietness
 
 with SnakemakeApi(OutputSettings(quiet={Quietness.ALL}, dryrun=True)) as api:
-    workflow = api.workflow(resource_settings=ResourceSettings(cores=8), snakefile=Path("Snakefile"))
+    cores = ResourceSettings(cores=8)
+    workflow = api.workflow(resource_settings=cores, snakefile=Path("Snakefile"))
     workflow.dag(DAGSettings(forceall=True)).execute_workflow(executor="dryrun")
     told = {}
     for job in workflow._workflow.dag.jobs:

@@ -13,10 +13,10 @@ import yaml
 
 from driftwave.errors import DriftwaveError
 from driftwave.fingerprint import fingerprint
+from driftwave.joblog import events_path
 from driftwave.preflight import checked_plan
 from driftwave.registry import parameter_names
 from driftwave.schemas import SCHEMAS, schema_text
-from driftwave.joblog import events_path
 from driftwave.summary import as_tsv, counted, last_event, summarise
 from driftwave.summary_page import as_html
 from driftwave.workflow_figures import FIGURES

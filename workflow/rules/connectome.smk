@@ -14,7 +14,7 @@ rule connectome:
     params:
         json=lambda w: as_json(PLAN.config.connectome.params),
         seed=PLAN.config.seed,
-        code=PLAN.code("connectome"),
+        code=lambda w: PLAN.code("connectome"),
     message:
         "Trace the functional connectome of {wildcards.session} over time"
     shell:

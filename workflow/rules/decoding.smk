@@ -71,7 +71,7 @@ rule decoding_table:
         turn=1,
     params:
         decoded=lambda w: options("--decoded", PLAN.decoding_table(w.session)),
-        code=PLAN.code("decoding_table"),
+        code=lambda w: PLAN.code("decoding_table"),
     message:
         "Compare the decoders of {wildcards.session}"
     shell:

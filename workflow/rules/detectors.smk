@@ -43,7 +43,7 @@ rule agree:
     params:
         detectors=lambda w: options("--detector", PLAN.agreeing(w.session)),
         seed=PLAN.config.seed,
-        code=PLAN.code("agree"),
+        code=lambda w: PLAN.code("agree"),
     message:
         "Compare the detectors of {wildcards.session}"
     shell:

@@ -14,7 +14,7 @@ rule ensemble:
         mem_mb=scaled(1500, per_megabyte=6),
         runtime=scaled(20, per_megabyte=0.2),
     params:
-        code=PLAN.code("ensemble"),
+        code=lambda w: PLAN.code("ensemble"),
     message:
         "Average the seeds of {wildcards.model} on {wildcards.session}"
     shell:

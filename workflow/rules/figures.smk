@@ -37,7 +37,7 @@ for figure, kind in FIGURES.items():
                 "--result", figure_results(w, figure)
             ),
             out=lambda w, output: output.png.removesuffix(".png"),
-            code=PLAN.code("figure", figure),
+            code=lambda w, figure=figure: PLAN.code("figure", figure),
         message:
             "Draw {output.png}"
         shell:

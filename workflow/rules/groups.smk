@@ -24,7 +24,7 @@ rule align:
         ),
         json=lambda w: as_json(PLAN.config.groups[w.group].params),
         seed=PLAN.config.seed,
-        code=PLAN.code("align"),
+        code=lambda w: PLAN.code("align"),
     message:
         "Compare the sessions of {wildcards.group}"
     shell:
@@ -61,7 +61,7 @@ for figure, ending in GROUP_FIGURES.items():
         params:
             figure=figure,
             out=lambda w, output: output.png.removesuffix(".png"),
-            code=PLAN.code("group_figure", figure),
+            code=lambda w, figure=figure: PLAN.code("group_figure", figure),
         message:
             "Draw {output.png}"
         shell:

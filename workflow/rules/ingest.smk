@@ -49,7 +49,7 @@ rule ingest:
         width=lambda w: options(
             "--bin-width", map(str, filter(None, [PLAN.sessions[w.session].bin_width]))
         ),
-        code=PLAN.code("ingest"),
+        code=lambda w: PLAN.code("ingest"),
     message:
         "Ingest {input.nwb}{params.address}"
     shell:

@@ -51,7 +51,7 @@ rule score:
         turn=1,
     params:
         seed=PLAN.config.seed,
-        code=PLAN.code("score"),
+        code=lambda w: PLAN.code("score"),
     message:
         "Score {wildcards.model} on {wildcards.session}"
     shell:
@@ -90,7 +90,7 @@ rule compare:
             "--seeds",
             {model: ",".join(fits) for model, fits in PLAN.seeds(w.session).items()},
         ),
-        code=PLAN.code("compare"),
+        code=lambda w: PLAN.code("compare"),
     message:
         "Compare the models of {wildcards.session}"
     shell:

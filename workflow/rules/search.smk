@@ -60,7 +60,7 @@ rule search_rank:
         mem_mb=scaled(1000, per_megabyte=0.1),
         runtime=scaled(10, per_megabyte=0.01),
     params:
-        code=PLAN.code("search_rank"),
+        code=lambda w: PLAN.code("search_rank"),
     message:
         "Rank rung {wildcards.rung} of {wildcards.model} on {wildcards.session}"
     shell:
@@ -85,7 +85,7 @@ rule search_best:
     params:
         plugin=lambda w: PLAN.plugin_of(w.model),
         json=lambda w: as_json(PLAN.params_of(w.model)),
-        code=PLAN.code("search_rank"),
+        code=lambda w: PLAN.code("search_rank"),
     message:
         "Best parameters of {wildcards.model} on {wildcards.session}"
     shell:

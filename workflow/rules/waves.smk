@@ -39,7 +39,7 @@ rule spike_waves:
     params:
         json=as_json(PLAN.config.spike_waves.params),
         seed=PLAN.config.seed,
-        code=PLAN.code("spike_waves"),
+        code=lambda w: PLAN.code("spike_waves"),
     message:
         "Hold spikes of {wildcards.session} against the phase of waves"
     shell:
@@ -62,7 +62,7 @@ rule wave_table:
         runtime=scaled(10, per_megabyte=0.02),
         turn=1,
     params:
-        code=PLAN.code("wave_table"),
+        code=lambda w: PLAN.code("wave_table"),
     message:
         "Write the waves of {wildcards.session} as a table"
     shell:
@@ -92,7 +92,7 @@ rule wave_film:
         turn=1,
     params:
         out=lambda w, output: output.gif.removesuffix(".gif"),
-        code=PLAN.code("wave_film"),
+        code=lambda w: PLAN.code("wave_film"),
     message:
         "Film the waves of {wildcards.session}"
     shell:
