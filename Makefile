@@ -25,10 +25,10 @@ echo "         $(2)/<session>/    recording, models, scores, decoding, manifold,
 exit $$status
 endef
 
-.PHONY: help demo recordings paper test check schemas image clean
+.PHONY: help demo recordings paper test test-dandi check schemas image clean
 
 help:  ## This list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## */\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## */\t/' | expand -t 14
 
 demo: $(READY)  ## Simulate, ingest, fit, analyse, draw and report (a few minutes; SLURM=1 on a cluster)
 	@$(call run_workflow,,results)
@@ -44,6 +44,15 @@ test: $(READY)  ## All tests
 	  || $(VENV)/bin/python -m pip install --quiet --no-deps nlb-tools==0.0.4 \
 	  || echo "nlb-tools could not be installed; tests that compare with it are skipped"
 	$(VENV)/bin/python -m pytest
+
+# dandi wants another zarr than the lock: an environment beside, which sees the first one's packages.
+test-dandi: $(READY)  ## The tests with the DANDI archive's own client
+	$(VENV)/bin/python -m venv --without-pip $(VENV)-dandi
+	echo "import site; site.addsitedir('$$($(VENV)/bin/python -c \
+	  'import sysconfig; print(sysconfig.get_path("purelib"))')')" \
+	  > $$($(VENV)-dandi/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/first.pth
+	$(VENV)/bin/python -m pip --python $(VENV)-dandi/bin/python install --quiet "dandi>=0.74"
+	$(VENV)-dandi/bin/python -m pytest -n0 tests/test_remote_dandi.py
 
 check: $(READY)  ## Linters, formatters and types
 	ruff check . && ruff format --check . && mypy && snakemake --lint
