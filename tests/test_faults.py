@@ -51,8 +51,6 @@ def store(tmp_path: Path) -> Path:
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 8 MB."""
     with small_disk(tmp_path / "disk", 8) as folder:
-        if folder is None:
-            pytest.skip("only root can mount a small disk, and in some containers not even root")
         yield folder
 
 

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from conftest import make_recording
 from driftwave import provenance
 from driftwave.cli import cli
+from driftwave.contents import sha256_of
 from driftwave.errors import InputError
 from driftwave.figures.style import new_figure, save_figure
 from driftwave.provenance import (
@@ -27,7 +28,6 @@ from driftwave.provenance import (
     ledger,
     own_record,
     packages,
-    sha256,
     stamp_folder,
     stamp_table,
     used,
@@ -54,7 +54,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def make_from(nwb: Path, seed: int = 0) -> None:
     folder = Path("results")
-    facts = {"source_file": "data/a.nwb", "source_sha256": sha256(nwb)}
+    facts = {"source_file": "data/a.nwb", "source_sha256": sha256_of(nwb)}
     with ledger("ingest", {"layout": "lorenz"}):
         write_tree(result(seed).assign_attrs(facts), folder / "recording.zarr")
     with ledger("fit", {"params": '{"steps": 2}', "seed": 5, "recording": folder}):
@@ -92,7 +92,7 @@ def test_a_store_carries_what_decided_it(made: Path) -> None:
     (entry,) = record["inputs"]
     assert entry["id"] == own_record(made / "recording.zarr")["id"]
     assert entry["from_here"] == "recording.zarr"
-    assert record["sources"] == [{"file": "data/a.nwb", "sha256": sha256("data/a.nwb")}]
+    assert record["sources"] == [{"file": "data/a.nwb", "sha256": sha256_of("data/a.nwb")}]
     assert "recording" not in record["options"]
 
 
@@ -102,7 +102,7 @@ def test_figures_and_what_they_show_name_the_nwb_file(made: Path, name: str) -> 
     assert set(links) == {name, "scores.tsv", "latents.zarr", "recording.zarr", "a.nwb"}
     assert set(links.values()) == {"unchanged"}
     text = as_text(chain(made / name))
-    assert sha256("data/a.nwb") in text
+    assert sha256_of("data/a.nwb") in text
     assert text.endswith("The chain is whole, back to data/a.nwb.")
 
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from driftwave.contents import sha256_of
 from driftwave.errors import DriftwaveError, InputError
-from driftwave.provenance import content_id, sha256
+from driftwave.provenance import content_id
 from driftwave.provenance_chain import chain
 from driftwave.store import open_tree
 from workflow_project import CONFIG, Project, make_project
@@ -69,7 +70,7 @@ def results(project: Project) -> dict[str, str]:
             rows = [r for r in path.read_text().splitlines() if "_seconds" not in r]
             found[str(path.relative_to(root))] = "\n".join(rows)
         elif path.suffix in (".png", ".svg") and not inside:
-            found[str(path.relative_to(root))] = sha256(path)
+            found[str(path.relative_to(root))] = sha256_of(path)
     return {k: v for k, v in found.items() if "benchmarks" not in k and "summary" not in k}
 
 
@@ -144,7 +145,7 @@ def test_a_run_is_described_as_a_crate(runs: tuple[Project, Project, str], tmp_p
     ingest = described["#job-lorenz-ingest"]
     read = references(ingest["object"])
     nwb = described[next(name for name in read if name.endswith(".nwb"))]
-    assert nwb["sha256"] == sha256(project / "data" / "lorenz.nwb")
+    assert nwb["sha256"] == sha256_of(project / "data" / "lorenz.nwb")
     whole = described["#run"]
     assert whole["instrument"] == {"@id": "Snakefile"}
     assert "config/config.yaml" in references(whole["object"])

@@ -140,10 +140,11 @@ def is_abandoned(partial: Path) -> bool:
     owner = partial.name.removesuffix(".partial").rpartition("-")[0]  # .<name>.<host>-<process>
     host, _, process = owner.rpartition("-")
     here = host.endswith(f".{socket.gethostname()}")
-    return here and process.isdigit() and not _alive(int(process))
+    return here and process.isdigit() and not is_alive(int(process))
 
 
-def _alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
+    """Whether a process of this number runs on this machine, whoever's it is."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -12,7 +12,7 @@ import click
 from driftwave import __version__, isolation
 from driftwave.analysis_commands import COMMANDS as ANALYSIS_COMMANDS
 from driftwave.atomic import refusal, tell_hdf5_echoes_once
-from driftwave.command import PATH, named_paths, result_name, run_logged
+from driftwave.command import PATH, mapping, named_paths, result_name, run_logged
 from driftwave.errors import DriftwaveError
 from driftwave.experiments._commands import COMMANDS as EXPERIMENT_COMMANDS
 from driftwave.ingest_commands import COMMANDS as INGEST_COMMANDS
@@ -29,7 +29,11 @@ _LOG_OPTION = click.option(
 _SEED = click.option("--seed", type=int, default=0, show_default=True)
 _THREADS = click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 _PARAMS = click.option(
-    "--params", default="{}", show_default=True, help="Parameters as a JSON (or YAML) mapping."
+    "--params",
+    default="{}",
+    show_default=True,
+    callback=mapping,
+    help="Parameters as a JSON (or YAML) mapping.",
 )
 _OUT = click.option("--out", type=PATH, required=True, help="Output path.")
 
@@ -94,27 +98,13 @@ def _logged(command: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
-def _mapping(text: str) -> dict[str, Any]:
-    import yaml
-
-    from driftwave.reading import parse_yaml, plain
-
-    try:
-        content = parse_yaml(text)
-    except yaml.YAMLError as error:
-        raise click.BadParameter(f"--params is not a mapping: {plain(error)}") from error
-    if not isinstance(content, dict):
-        raise click.BadParameter(f"--params must be a mapping, got {plain(text, 100)!r}")
-    return content
-
-
 @cli.command()
 @click.argument("simulator")
 @_OUT
 @_SEED
 @_PARAMS
 @_logged
-def simulate(simulator: str, out: Path, seed: int, params: str) -> None:
+def simulate(simulator: str, out: Path, seed: int, params: dict[str, Any]) -> None:
     """Write a simulated recording, with its truth, as an NWB file."""
     from driftwave import registry
     from driftwave.config import parse_params
@@ -122,7 +112,7 @@ def simulate(simulator: str, out: Path, seed: int, params: str) -> None:
 
     module = registry.load("simulators", simulator)
     with atomic_path(out) as temporary:
-        module.simulate(temporary, parse_params(module, _mapping(params), simulator), seed=seed)
+        module.simulate(temporary, parse_params(module, params, simulator), seed=seed)
 
 
 @cli.command()
@@ -148,7 +138,7 @@ def fit(
     device: str,
     out: Path,
     seed: int,
-    params: str,
+    params: dict[str, Any],
     threads: int,
 ) -> None:
     """Fit a latent model and write the fitted model and its latents."""
@@ -158,7 +148,7 @@ def fit(
         recording,
         model=model,
         plugin=plugin or model,
-        params=_mapping(params),
+        params=params,
         fit_folder=out_fit,
         latents_path=out,
         checkpoint=checkpoint,

@@ -64,8 +64,10 @@ def _arithmetic(threads: int) -> Iterator[None]:
     """Threads of BLAS, OpenMP and torch, loaded already or only later."""
     from threadpoolctl import threadpool_limits
 
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(threads)
+    torch = sys.modules.get("torch")
+    of_torch = torch.get_num_threads() if torch else threads
+    if torch:
+        torch.set_num_threads(threads)
     before = {name: os.environ.get(name) for name in _LATER}
     # What is imported later asks the environment, where Snakemake has put the job's threads.
     os.environ.update(dict.fromkeys(_LATER, str(threads)))
@@ -73,6 +75,8 @@ def _arithmetic(threads: int) -> Iterator[None]:
         with threadpool_limits(limits=threads):
             yield
     finally:
+        if torch:
+            torch.set_num_threads(of_torch)
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)

@@ -15,7 +15,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
-COMMANDS = ("ingest", "inspect")
+from driftwave.address import is_remote, shown_command
+
+# Elsewhere than on Linux a fork that runs no program of its own may crash in system libraries.
+COMMANDS = ("ingest", "inspect") if sys.platform == "linux" else ()
 # CPU seconds that libhdf5 may spend on opening a file, or on one read beside a second per MB.
 OPENING, READING = 300.0, 60.0
 _watching = False
@@ -77,7 +80,9 @@ def run(job: Callable[[], None], arguments: Sequence[str]) -> None:
 
 def death_sentence(arguments: Sequence[str], ended_by: signal.Signals) -> str:
     """What to tell of a child that a signal ended."""
-    file = next((word for word in arguments[1:] if not word.startswith("-")), "the file")
+    words = [word for word in shown_command(arguments[1:]) if not word.startswith("-")]
+    file = next((word for word in words if is_remote(word) or word.endswith(".nwb")), None)
+    file = file or (words[0] if words else "the file")
     if ended_by == signal.SIGKILL:
         return (
             f"{file}: the process that read it was killed, as a rule because it took more memory "

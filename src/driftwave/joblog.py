@@ -156,7 +156,7 @@ def peak_megabytes() -> float:
     runs a program of its own.
     """
     usage = (resource.getrusage(who).ru_maxrss for who in _BOTH)
-    return max(usage) / 1024
+    return max(usage) / (1024**2 if sys.platform == "darwin" else 1024)  # bytes there, else kB
 
 
 _BOTH = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)

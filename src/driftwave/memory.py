@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import resource
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from driftwave.errors import InputError
@@ -13,7 +13,7 @@ from driftwave.errors import InputError
 VARIABLE = "DRIFTWAVE_MEMORY_MB"
 # One array may take this share: the work on it makes a copy or two.
 SHARE = 0.5
-_CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_CGROUPS = Path("/sys/fs/cgroup")
 
 
 def memory_limit() -> int:
@@ -25,7 +25,7 @@ def memory_limit() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft != resource.RLIM_INFINITY:
         limits.append(soft)
-    for path in map(Path, _CGROUPS):
+    for path in _limits_of_cgroups():
         text = path.read_text(encoding="ascii").strip() if path.is_file() else ""
         if text.isdigit():
             limits.append(int(text))
@@ -33,6 +33,24 @@ def memory_limit() -> int:
     if asked.isdigit() and int(asked):
         limits.append(int(asked) * 1_000_000)
     return min(limits)
+
+
+def _limits_of_cgroups(of: Path = Path("/proc/self/cgroup")) -> Iterator[Path]:
+    """Files with the limits of this process's cgroup and of those it lies in (version 1 and 2).
+
+    A cluster job has one of its own, deep in the tree; in a container it looks like the root.
+    """
+    for line in of.read_text(encoding="utf-8").splitlines() if of.is_file() else []:
+        _, controllers, group = line.split(":", 2)
+        if not controllers:
+            root, name = _CGROUPS, "memory.max"
+        elif "memory" in controllers.split(","):
+            root, name = _CGROUPS / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        place = root / group.strip("/")
+        inside = (p for p in (place, *place.parents) if p.is_relative_to(root))
+        yield from (folder / name for folder in inside)
 
 
 def check_size(

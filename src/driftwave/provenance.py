@@ -22,14 +22,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
 from driftwave import __version__
-from driftwave.address import REMOTE_FACTS, shown_command
-from driftwave.contents import CONTENTS
+from driftwave.address import REMOTE_FACTS, is_remote, shown_command
+from driftwave.contents import CONTENTS, files_in, sha256_of
 
 PACKAGES = (
     "numpy",
@@ -96,9 +94,6 @@ _LEDGER: ContextVar[Ledger | None] = ContextVar("ledger", default=None)
 def ledger(stage: str, options: Mapping[str, Any] | None = None) -> Iterator[Ledger]:
     """Keep a ledger while a job runs; what it writes carries it."""
     told = {k: v for k, v in (options or {}).items() if not _is_path(v) and v is not None}
-    if isinstance(told.get("params"), str):
-        with contextlib.suppress(yaml.YAMLError):  # the command refuses it in its own words
-            told["params"] = yaml.safe_load(told["params"])
     kept = Ledger(stage, told)
     token = _LEDGER.set(kept)
     try:
@@ -111,7 +106,7 @@ def _is_path(value: Any) -> bool:
     if isinstance(value, tuple | list):
         return any(_is_path(item) for item in value)
     if isinstance(value, str):
-        return is_address(value) or ("=" in value and "/" in value)
+        return is_remote(value) or ("=" in value and "/" in value)
     return isinstance(value, Path)
 
 
@@ -144,14 +139,8 @@ def used(path: str | Path, record: Mapping[str, Any] | None = None) -> None:
         entry |= {k: found[k] for k in ("id", "stage") if k in found}
         entry["sources"] = found.get("sources", [])
     elif place.is_file():
-        entry |= {"sha256": sha256(place), "bytes": place.stat().st_size}
+        entry |= {"sha256": sha256_of(place), "bytes": place.stat().st_size}
     kept.inputs[place] = entry
-
-
-def sha256(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @cache
@@ -251,21 +240,16 @@ def _sources(kept: Ledger) -> list[dict[str, Any]]:
 
 def _source_key(entry: Mapping[str, Any]) -> str:
     """Content of a file; of a remote one, whose checksum may not be known, its address."""
-    return str(entry["path"] if is_address(entry["path"]) else entry["sha256"])
+    return str(entry["path"] if is_remote(entry["path"]) else entry["sha256"])
 
 
 def place_inputs(record: dict[str, Any], target: str | Path) -> dict[str, Any]:
     """Add where each input lies as seen from the result, so that both may move together."""
     folder = Path(target).absolute().parent
     for entry in record.get("inputs", []):
-        if not is_address(entry["path"]):
+        if not is_remote(entry["path"]):
             entry["from_here"] = os.path.relpath(Path(entry["path"]).absolute(), folder)
     return record
-
-
-def is_address(path: str) -> bool:
-    """Whether an input is no local path (https, s3, dandi)."""
-    return "://" in path or path.startswith("dandi:")
 
 
 def content_id(folder: str | Path, checksums: Mapping[str, str] | None = None) -> str:
@@ -276,11 +260,11 @@ def content_id(folder: str | Path, checksums: Mapping[str, str] | None = None) -
     known = checksums or {}
     folder = Path(folder)
     whole = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        name = path.relative_to(folder).as_posix()
-        if path.name in (IN_FOLDER, CONTENTS, ".snakemake_timestamp"):
+    for name in sorted(files_in(folder), key=PurePosixPath):
+        path = folder / name
+        if path.name in (IN_FOLDER, CONTENTS):
             continue
-        taken = known.get(name) or sha256(path)
+        taken = known.get(name) or sha256_of(path)
         digest = _without_costs(path) if path.name == "zarr.json" else taken
         whole.update(f"{name}\0{digest}\n".encode())
     return whole.hexdigest()
@@ -348,7 +332,7 @@ def stamp_table(path: str | Path, **facts: Any) -> None:
 
     path = Path(path)
     record = place_inputs(provenance(**facts), path)
-    text = json.dumps({"id": sha256(path), **record}, indent=1)
+    text = json.dumps({"id": sha256_of(path), **record}, indent=1)
     write_text(path.with_name(path.name + SIDECAR), text + "\n")
 
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from driftwave.address import is_remote
+from driftwave.contents import sha256_of
 from driftwave.errors import InputError
-from driftwave.provenance import SIDECAR, content_id, is_address, sha256
+from driftwave.provenance import SIDECAR, content_id
 from driftwave.provenance_read import read_record
 
 CHECKS = ("quick", "files", "all")
@@ -145,7 +147,7 @@ class _Follower:
                 if self.check == "all" and not _whole(path, record):
                     state = "damaged"
                 return self.link(path, record, state)
-        moved = self._places_by_id().get(str(entry.get("id")))
+        moved = self._places_by_id().get(str(entry["id"])) if "id" in entry else None
         if moved is not None:
             return self.link(moved, _record(moved), "moved")
         if found:
@@ -156,7 +158,7 @@ class _Follower:
 
     def _file(self, candidates: list[Path], entry: dict[str, Any]) -> Link:
         """A file of another program, known by its checksum."""
-        if is_address(entry["path"]):
+        if is_remote(entry["path"]):
             return Link(Path(entry["path"]), "remote", entry)
         here = [path for path in candidates if path.is_file()]
         elsewhere = [p for folder in self.search for p in _like(folder, entry)]
@@ -170,7 +172,7 @@ class _Follower:
     def _same(self, path: Path, entry: dict[str, Any]) -> bool:
         if "bytes" in entry and path.stat().st_size != entry["bytes"]:
             return False
-        return self.check == "quick" or sha256(path) == entry["sha256"]
+        return self.check == "quick" or sha256_of(path) == entry["sha256"]
 
     def _places_by_id(self) -> dict[str, Path]:
         """Results below the search folders by identity."""

@@ -9,7 +9,8 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from driftwave.provenance import IN_FOLDER, SIDECAR, sha256
+from driftwave.contents import sha256_of
+from driftwave.provenance import IN_FOLDER, SIDECAR
 
 FIGURE_KEY = "driftwave"
 _SVG_HEAD = 1 << 20
@@ -54,7 +55,7 @@ def _of_folder(path: Path) -> dict[str, Any]:
 def _of_table(path: Path, beside: Path) -> dict[str, Any]:
     record = _mapping(beside.read_text(encoding="utf-8"), beside)
     if path.is_file():
-        now = sha256(path)
+        now = sha256_of(path)
         if now != record.get("id"):
             record |= {"id": now, "changed": True}
     return record

@@ -12,26 +12,33 @@ import hashlib
 import json
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from driftwave.atomic import write_text
+from driftwave.errors import InputError
+
 # Two changes within the clock tick of a file system, or of a network's, have one time.
 _SETTLED_SECONDS = 3.0
 _LARGEST = 64_000_000  # bytes; a file beyond it is none of ours
 
 
+def user_cache() -> Path:
+    """Folder of what driftwave keeps for a user, in XDG_CACHE_HOME or ``~/.cache``."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "driftwave"
+
+
 def cache_file() -> Path:
     """Where the entries are kept: one file per user, Python version and installed driftwave."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     here = Path(__file__).resolve().parent
     own = [here / f"{name}.py" for name in ("remembered", "fingerprint", "registry")]
     changed = [f"{path}:{path.stat().st_mtime_ns}" for path in own]
     key = hashlib.sha256("\n".join([sys.version, *changed]).encode()).hexdigest()[:16]
-    return Path(base) / "driftwave" / f"sources-{key}.json"
+    return user_cache() / f"sources-{key}.json"
 
 
 class _Store:
@@ -48,19 +55,11 @@ class _Store:
         atexit.register(self.write)
 
     def write(self) -> None:
-        """Write the file beside its place and move it there; a folder that is read-only is none."""
+        """Write the file; without a folder that can be written to nothing is kept."""
         if not self.changed:
             return
-        with contextlib.suppress(OSError):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=self.path.parent, suffix=".partial")
-            try:
-                with os.fdopen(handle, "w", encoding="utf-8") as file:
-                    json.dump(self.entries, file)
-                os.replace(temporary, self.path)
-            except OSError:
-                os.unlink(temporary)
-                raise
+        with contextlib.suppress(OSError, InputError):
+            write_text(self.path, json.dumps(self.entries))
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from driftwave.atomic import is_alive
 from driftwave.joblog import born, read_attempts
 from driftwave.search.plan import begun_jobs
 from driftwave.workflow_fits import GROUPS
@@ -79,13 +79,7 @@ def _alive(begun: Mapping[str, Any]) -> bool:
     if begun.get("host") != socket.gethostname():
         return False
     process = int(begun["process"])
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it is someone else's
-        return False
-    return born(process) == begun.get("born")
+    return is_alive(process) and born(process) == begun.get("born")
 
 
 def _own_state(job: Job, attempts: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[str, str]:

@@ -9,8 +9,8 @@ import xarray as xr
 from driftwave import registry
 from driftwave.activations.dataset import activations_dataset
 from driftwave.activations.files import read_modules
-from driftwave.contents import check_contents
 from driftwave.errors import InputError
+from driftwave.models.run import load_fit
 
 
 def read_activations(
@@ -72,13 +72,4 @@ def read_activations(
             expected=f"one of {givers}",
             fix="Use such a model, or give activations as zarr or NWB",
         )
-    if not Path(fit).is_dir():
-        raise InputError(
-            file=fit,
-            field="fit",
-            found="no such folder",
-            expected=f"a fit of {plugin}",
-            fix="Fit the model first",
-        )
-    check_contents(fit, f"a fit of {plugin}")
-    return module.Fit.load(Path(fit)).activations(recording)
+    return load_fit(fit, plugin).activations(recording)

@@ -16,10 +16,10 @@ import numpy as np
 import pynwb
 
 from driftwave.address import Address, is_remote
+from driftwave.contents import sha256_of
 from driftwave.errors import DriftwaveError, InputError
 from driftwave.ingest.outside import refuse_outside
 from driftwave.ingest.remote import Access, RangeReader, Remote, open_remote
-from driftwave.ingest.remote_cache import checksum
 from driftwave.isolation import OPENING, READING, watched
 from driftwave.memory import check_size
 from driftwave.reading import plain
@@ -53,7 +53,7 @@ class NwbFile:
     @cached_property
     def sha256(self) -> str:
         """Checksum of the file's bytes, hexadecimal; or why it is not known of a remote file."""
-        return checksum(self.path) if self.remote is None else self.remote.sha256
+        return sha256_of(self.path) if self.remote is None else self.remote.sha256
 
     @property
     def origin(self) -> dict[str, str | int]:
@@ -183,7 +183,8 @@ def explained(file: NwbFile) -> Iterator[None]:
     """Turn what content outside of NWB's rules raises, anywhere, into one sentence.
 
     Faults that labs' files are known to have get sentences of their own, where they are found;
-    this is for the others. The cause goes to the events of the job's log.
+    this is for the others. It may as well be a fault of driftwave, so the sentence says where the
+    traceback is: among the events of the job's log.
 
     Raises
     ------
@@ -193,13 +194,22 @@ def explained(file: NwbFile) -> Iterator[None]:
         yield
     except (DriftwaveError, NameError, ImportError, AssertionError):  # not the file's doing
         raise
+    except MemoryError as error:
+        raise file.fault(
+            "content",
+            "values that take more than the memory of this job",
+            "a recording that fits",
+            "Give the job more memory, or ask less of the layout",
+        ) from error
     except Exception as error:  # pandas, hdmf, h5py and numpy each raise types of their own
         raise file.fault(
             "content",
             f"something that cannot be used as the layout asks ({_brief(error)})",
             "content that keeps the rules of NWB 2",
             "Run `python -m pynwb.validate` on it and mend what it names, or leave out of the "
-            "layout what is broken",
+            "layout what is broken; if the file is valid this may be a fault of driftwave, so "
+            "report it with the traceback, which `driftwave ingest --log` keeps in the log's "
+            ".jsonl file",
         ) from error
 
 
@@ -226,11 +236,12 @@ def _refuse_at_sight(path: Path) -> None:
 
 
 def _check_sha256(path: Path, sha256: str | None) -> None:
-    if sha256 and checksum(path) != sha256.strip().lower():
+    found = sha256_of(path) if sha256 else None
+    if sha256 and found != sha256.strip().lower():
         raise InputError(
             file=path,
             field="sha256",
-            found=checksum(path),
+            found=found,
             expected=sha256,
             fix="Fetch the file again, or mend the checksum in the session table",
         )
@@ -269,16 +280,17 @@ def _read_nwb(io: pynwb.NWBHDF5IO, h5: h5py.File, path: Path | Address) -> pynwb
     try:
         return io.read()
     except Exception as error:  # pynwb raises any of a dozen types on a file outside its schema
-        version = _version(h5)
-        if version and not version.startswith("2"):
-            found = f"NWB version {version}"
-            fix = "Convert it to NWB 2 (pynwb cannot read NWB 1)"
-        else:
-            found = f"HDF5 content that is not NWB 2 ({_brief(error)})"
-            fix = "Run `python -m pynwb.validate` on it and mend what it names"
-        raise InputError(
-            file=path, field="file", found=found, expected="an NWB 2 file", fix=fix
-        ) from error
+        raise _not_nwb(path, error, _version(h5)) from error
+
+
+def _not_nwb(path: Path | Address, error: Exception, version: str = "") -> InputError:
+    if version and not version.startswith("2"):
+        found = f"NWB version {version}"
+        fix = "Convert it to NWB 2 (pynwb cannot read NWB 1)"
+    else:
+        found = f"HDF5 content that is not NWB 2 ({_brief(error)})"
+        fix = "Run `python -m pynwb.validate` on it and mend what it names"
+    return InputError(file=path, field="file", found=found, expected="an NWB 2 file", fix=fix)
 
 
 def _version(h5: h5py.File) -> str:
@@ -364,11 +376,5 @@ def _opened(
         try:
             io = stack.enter_context(pynwb.NWBHDF5IO(file=h5, mode="r"))
         except Exception as error:
-            raise InputError(
-                file=name,
-                field="file",
-                found=f"HDF5 content that is not NWB 2 ({_brief(error)})",
-                expected="an NWB 2 file",
-                fix="Run `python -m pynwb.validate` on it and mend what it names",
-            ) from error
+            raise _not_nwb(name, error) from error
         return NwbFile(name, _read_nwb(io, h5, name), h5, remote)

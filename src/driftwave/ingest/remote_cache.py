@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from driftwave.address import Address
+from driftwave.contents import sha256_of
 from driftwave.errors import InputError
 from driftwave.ingest.remote_web import Content, Web
+from driftwave.remembered import user_cache
 
 VARIABLE = "DRIFTWAVE_CACHE"
 STILL = 600.0  # s without a new byte after which another process's download is given up on
@@ -30,23 +32,13 @@ def cache_folder(given: str | Path | None = None) -> Path:
     named = given or os.environ.get(VARIABLE)
     if named:
         return Path(named).expanduser()
-    own = os.environ.get("XDG_CACHE_HOME")
-    return (Path(own) if own else Path.home() / ".cache") / "driftwave"
-
-
-def checksum(path: str | Path) -> str:
-    """SHA-256 of a file, read in pieces of 4 MB."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while piece := file.read(1 << 22):
-            digest.update(piece)
-    return digest.hexdigest()
+    return user_cache()
 
 
 def kept(folder: Path, sha256: str) -> Path | None:
     """The copy of the content with this checksum, checked; None if there is none that is whole."""
     path = _of_digest(folder, sha256)
-    return path if path.is_file() and checksum(path) == sha256 else None
+    return path if path.is_file() and sha256_of(path) == sha256 else None
 
 
 def fetched(
@@ -78,7 +70,7 @@ def fetched(
         target.parent.mkdir(parents=True, exist_ok=True)
         with _alone(target, web.name) as partial:
             usable = target.is_file() and (sha256 or content.etag or content.modified)
-            if usable and (digest := checksum(target)) == (sha256 or digest):
+            if usable and (digest := sha256_of(target)) == (sha256 or digest):
                 return target, digest
             resumed = partial.exists() and partial.stat().st_size > 0
             digest = _downloaded(web, content, partial)
@@ -117,7 +109,7 @@ def _downloaded(web: Web, content: Content, partial: Path) -> str:
         web.save(file, content)
         file.flush()
         os.fsync(file.fileno())
-    return checksum(partial)
+    return sha256_of(partial)
 
 
 @contextlib.contextmanager

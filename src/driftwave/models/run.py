@@ -1,4 +1,4 @@
-"""Fit one model to one recording and write what it gives."""
+"""Fit one model to one recording and write what it gives; take up again what was fitted."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 from driftwave import registry
 from driftwave.compute import Clock, blas_threads, choose_device
 from driftwave.config import parse_params
-from driftwave.contents import CONTENTS, seal
+from driftwave.contents import CONTENTS, check_contents, seal
+from driftwave.errors import InputError
 from driftwave.joblog import note
-from driftwave.provenance import stamp_folder
+from driftwave.provenance import stamp_folder, used
 from driftwave.recording import open_recording
 from driftwave.store import atomic_path, write_tree
 
@@ -85,3 +86,30 @@ def fit_and_write(
     write_tree(latents, latents_path, facts=facts)
     if checkpoint and Path(checkpoint).exists():
         shutil.rmtree(checkpoint)
+
+
+def load_fit(folder: str | Path, plugin: str) -> Any:
+    """The fitted model in a folder, if every byte of it is as it was written.
+
+    Parameters
+    ----------
+    folder : path
+    plugin : str
+        Model plug-in that was fitted.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder, or a file of it is lost or has changed.
+    """
+    if not Path(folder).is_dir():
+        raise InputError(
+            file=folder,
+            field="fit",
+            found="no such folder",
+            expected=f"a fit of {plugin}",
+            fix="Fit the model first",
+        )
+    check_contents(folder, f"a fit of {plugin}")
+    used(folder)
+    return registry.load("models", plugin).Fit.load(Path(folder))

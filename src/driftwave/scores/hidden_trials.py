@@ -15,6 +15,7 @@ import xarray as xr
 from driftwave.config import parse_layout
 from driftwave.errors import InputError
 from driftwave.layout import Layout
+from driftwave.provenance import used
 from driftwave.recording import forward_bins, held_out_units
 
 
@@ -37,20 +38,12 @@ def hidden_rates(
     Raises
     ------
     InputError
-        As :func:`hidden_recording`; no such fit.
+        As :func:`hidden_recording`; no such fit, or a damaged one.
     """
-    from driftwave import registry
+    from driftwave.models.run import load_fit
 
-    if not Path(fit).is_dir():
-        raise InputError(
-            file=fit,
-            field="fit",
-            found="no such folder",
-            expected=f"a fit of {plugin}",
-            fix="Fit the model first",
-        )
-    module = registry.load("models", plugin)
-    found = module.Fit.load(Path(fit)).infer(hidden_recording(recording, path))
+    used(path)
+    found = load_fit(fit, plugin).infer(hidden_recording(recording, path))
     public = recording["spikes"].sizes["trial"]
     return np.asarray(found["rate"].values[public:], dtype=float)
 

@@ -53,12 +53,12 @@ def psth_of(recording: xr.DataTree, sd: float, where: str | None = None) -> Psth
     sd : float
         Standard deviation of the Gaussian, s; it is cut off at three.
     where : str, optional
-        pandas query on the trials used.
+        Condition on the trials used (``driftwave.expression``).
 
     Raises
     ------
     InputError
-        If no trial is left, or the query fails.
+        If no trial is left, or the condition fails.
     """
     fitted, test = trial_mask(recording, "train", "valid"), trial_mask(recording, "test")
     bins = scored_bins(recording)
