@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import h5py
@@ -134,6 +136,9 @@ def test_the_submission_holds_all_public_and_all_hidden_trials(
         )
         assert group["eval_rates_heldout_forward"].shape == (TEST, 10, 2)
         assert (group["eval_rates_heldout"][()] > 0).all()
+    record = json.loads((tmp_path / "submission.h5.provenance.json").read_text())
+    used = {Path(entry["path"]).name for entry in record["inputs"]}
+    assert used == {"recording.zarr", "latents.zarr", "fit", "test.nwb"}
 
 
 def test_files_that_are_not_of_the_test_phase_are_refused(
@@ -146,6 +151,12 @@ def test_files_that_are_not_of_the_test_phase_are_refused(
         hidden_recording(recording, hidden_file(tmp_path / "other.nwb", shown=[0, 1, 2, 3]))
     with pytest.raises(InputError, match="no such folder"):
         hidden_rates(recording, stores["test.nwb"], tmp_path / "nothing", "smoothing")
+    fit = tmp_path / "fit"
+    shutil.copytree(stores["fit"], fit)
+    changed = next(path for path in fit.iterdir() if path.suffix != ".sha256")
+    changed.write_bytes(changed.read_bytes() + b" ")
+    with pytest.raises(InputError, match="other bytes than were written"):
+        hidden_rates(recording, stores["test.nwb"], fit, "smoothing")
 
 
 def test_a_test_phase_needs_a_fit(stores: dict[str, Path], tmp_path: Path) -> None:

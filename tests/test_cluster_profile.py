@@ -109,6 +109,8 @@ def test_memory_and_time_grow_with_the_attempt_and_the_file(project: Project) ->
             assert second == pytest.approx(2 * first, abs=1), (stage, resource)
             if stage not in UNSIZED:
                 assert large[log][0][resource] > first, (stage, resource)
+        assert large[log][0]["mem_mb"] <= 32_000, stage
+        assert large[log][0]["runtime"] <= 24 * 60, stage
         assert empty[log][0].get("gpu") == (0 if stage == "fit" else None)
 
 

@@ -140,7 +140,10 @@ def test_a_killed_job_leaves_what_is_known(tmp_path: Path, how: signal.Signals) 
     )
     assert job.stdout is not None
     assert job.stdout.readline() == "ready\n"
-    time.sleep(0.4)
+    until = time.monotonic() + 20
+    while events(tmp_path / "a.jsonl")[-1]["state"] != "running":
+        assert time.monotonic() < until
+        time.sleep(0.05)
     job.send_signal(how)
     job.wait(20)
     job.stdout.close()

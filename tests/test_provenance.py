@@ -57,7 +57,7 @@ def make_from(nwb: Path, seed: int = 0) -> None:
     facts = {"source_file": "data/a.nwb", "source_sha256": sha256_of(nwb)}
     with ledger("ingest", {"layout": "lorenz"}):
         write_tree(result(seed).assign_attrs(facts), folder / "recording.zarr")
-    with ledger("fit", {"params": '{"steps": 2}', "seed": 5, "recording": folder}):
+    with ledger("fit", {"params": {"steps": 2}, "seed": 5, "recording": folder}):
         describe(threads=2)
         open_dataset(folder / "recording.zarr")
         write_tree(result(seed + 1), folder / "latents.zarr", facts={"plugin": "gpfa"})

@@ -80,3 +80,20 @@ def test_a_folder_that_cannot_be_written_is_as_none(
     assert remembered("text", source, source.read_text) == "one"
     in_a_new_process()
     assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_what_is_gone_is_forgotten(source: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.py"
+    change(other, "other")
+    remembered("text", source, source.read_text)
+    remembered("text", other, other.read_text)
+    in_a_new_process()
+    assert len(json.loads(cache_file().read_text())) == 2
+    long_gone = cache_file().with_name("sources-0.json")
+    change(long_gone, "{}", ago=200 * 24 * 3600.0)
+    other.unlink()
+    change(source, "again", ago=60.0)
+    remembered("text", source, source.read_text)
+    in_a_new_process()
+    assert [entry[2] for entry in json.loads(cache_file().read_text()).values()] == ["again"]
+    assert not long_gone.exists()

@@ -206,7 +206,9 @@ class _Log:
         self._say_head(place | slurm)
         stderr = sys.stderr
         ended = threading.Event()
-        looking = threading.Thread(target=self._look, args=(ended,), daemon=True)
+        # The memory it starts from is taken here: the thread may begin when the job has its own.
+        begin = peak_megabytes()
+        looking = threading.Thread(target=self._look, args=(ended, begin), daemon=True)
         looking.start()
         sys.stderr = _Tee(stderr, self)
         token = _LOG.set(self)
@@ -232,9 +234,9 @@ class _Log:
             f"{own}, {known}; {where}{place['host']}, process {place['process']}"
         )
 
-    def _look(self, ended: threading.Event) -> None:
+    def _look(self, ended: threading.Event, memory: float) -> None:
         """Write memory and time down as they grow, for a job that is killed without a word."""
-        memory, seconds = peak_megabytes(), 10.0
+        seconds = 10.0
         while not ended.wait(_LOOK_SECONDS):
             if peak_megabytes() >= _GROWTH * memory or self.clock.wall_seconds >= seconds:
                 memory, seconds = peak_megabytes(), 2 * self.clock.wall_seconds

@@ -13,7 +13,7 @@ from driftwave.errors import InputError
 VARIABLE = "DRIFTWAVE_MEMORY_MB"
 # One array may take this share: the work on it makes a copy or two.
 SHARE = 0.5
-_CGROUPS = Path("/sys/fs/cgroup")
+_CGROUPS, _OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def memory_limit() -> int:
@@ -35,12 +35,13 @@ def memory_limit() -> int:
     return min(limits)
 
 
-def _limits_of_cgroups(of: Path = Path("/proc/self/cgroup")) -> Iterator[Path]:
+def _limits_of_cgroups() -> Iterator[Path]:
     """Files with the limits of this process's cgroup and of those it lies in (version 1 and 2).
 
     A cluster job has one of its own, deep in the tree; in a container it looks like the root.
     """
-    for line in of.read_text(encoding="utf-8").splitlines() if of.is_file() else []:
+    text = _OWN_CGROUP.read_text(encoding="utf-8") if _OWN_CGROUP.is_file() else ""
+    for line in text.splitlines():
         _, controllers, group = line.split(":", 2)
         if not controllers:
             root, name = _CGROUPS, "memory.max"

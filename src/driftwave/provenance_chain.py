@@ -13,6 +13,7 @@ from driftwave.contents import sha256_of
 from driftwave.errors import InputError
 from driftwave.provenance import SIDECAR, content_id
 from driftwave.provenance_read import read_record
+from driftwave.verification import results_below
 
 CHECKS = ("quick", "files", "all")
 _SAID = {
@@ -177,7 +178,7 @@ class _Follower:
     def _places_by_id(self) -> dict[str, Path]:
         """Results below the search folders by identity."""
         if self._places is None:
-            places = (p for folder in self.search for p in _results_below(folder))
+            places = (p for folder in self.search for p in _recorded_below(folder))
             self._places = {str(_record(p).get("id")): p for p in places}
         return self._places
 
@@ -204,12 +205,13 @@ def _like(folder: Path, entry: dict[str, Any]) -> list[Path]:
     return sorted(p for p in alike if p.name == name.name or p.stat().st_size == size)
 
 
-def _results_below(folder: Path) -> Iterable[Path]:
-    for path in sorted(folder.rglob("*")):
-        if path.suffix == ".zarr" or (path / "provenance.json").is_file():
+def _recorded_below(folder: Path) -> Iterable[Path]:
+    """Those with a record of their own or beside them."""
+    for result in results_below(folder):
+        path = result.path
+        recorded = path.is_dir() or path.with_name(path.name + SIDECAR).is_file()
+        if recorded and result.kind != "leftover":
             yield path
-        elif path.name.endswith(SIDECAR):
-            yield path.with_name(path.name.removesuffix(SIDECAR))
 
 
 def as_text(top: Link) -> str:

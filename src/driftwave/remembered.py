@@ -23,6 +23,7 @@ from driftwave.errors import InputError
 
 # Two changes within the clock tick of a file system, or of a network's, have one time.
 _SETTLED_SECONDS = 3.0
+_UNUSED_SECONDS = 90 * 24 * 3600.0
 _LARGEST = 64_000_000  # bytes; a file beyond it is none of ours
 
 
@@ -58,8 +59,12 @@ class _Store:
         """Write the file; without a folder that can be written to nothing is kept."""
         if not self.changed:
             return
+        kept = {k: v for k, v in self.entries.items() if os.path.exists(k.partition(":")[2])}
         with contextlib.suppress(OSError, InputError):
-            write_text(self.path, json.dumps(self.entries))
+            write_text(self.path, json.dumps(kept))
+            for other in self.path.parent.glob("sources-*.json"):  # of driftwaves long gone
+                if time.time() - other.stat().st_mtime > _UNUSED_SECONDS:
+                    other.unlink()
 
 
 @cache

@@ -11,7 +11,7 @@ rule activations:
     threads: PLAN.config.threads
     resources:
         mem_mb=scaled(3000, per_megabyte=10),
-        runtime=scaled(30, per_megabyte=0.5),
+        runtime=scaled(30, per_megabyte=0.5, most=1440),
     params:
         origin=activations_options,
         code=lambda w: PLAN.code("activations", PLAN.activations_plugin(w.activations)),

@@ -29,10 +29,14 @@ def megabytes_read(wildcards):
     return sum(map(PLAN.megabytes, sessions))
 
 
-def scaled(base, per_megabyte=0.0):
-    """Memory (MB) or time (min): a base and a share of the NWB files' MB, times the attempt."""
+def scaled(base, per_megabyte=0.0, most=32000):
+    """Memory (MB) or time (min): a base and a share of the NWB files' MB, times the attempt.
+
+    Files of many GB are streamed, so the share ends at ``most``.
+    """
 
     def amount(wildcards, attempt):
-        return int(attempt * (base + per_megabyte * megabytes_read(wildcards)))
+        asked = base + per_megabyte * megabytes_read(wildcards)
+        return int(attempt * min(asked, max(base, most)))
 
     return amount

@@ -10,7 +10,7 @@ rule connectome:
     threads: PLAN.config.threads
     resources:
         mem_mb=scaled(2000, per_megabyte=8),
-        runtime=scaled(60, per_megabyte=1),
+        runtime=scaled(60, per_megabyte=1, most=1440),
     params:
         json=lambda w: as_json(PLAN.config.connectome.params),
         seed=PLAN.config.seed,

@@ -11,7 +11,7 @@ rule decode:
     threads: PLAN.config.threads
     resources:
         mem_mb=scaled(1500, per_megabyte=8),
-        runtime=scaled(30, per_megabyte=0.5),
+        runtime=scaled(30, per_megabyte=0.5, most=1440),
         turn=1,
     params:
         **analysis_params("decode"),
@@ -36,7 +36,7 @@ rule decoders:
     threads: PLAN.config.threads
     resources:
         mem_mb=scaled(1500, per_megabyte=8),
-        runtime=scaled(60, per_megabyte=1),
+        runtime=scaled(60, per_megabyte=1, most=1440),
         turn=1,
     params:
         **named_params("decoders"),
@@ -67,7 +67,7 @@ rule decoding_table:
     threads: 1
     resources:
         mem_mb=scaled(1000, per_megabyte=1),
-        runtime=scaled(10, per_megabyte=0.02),
+        runtime=scaled(10, per_megabyte=0.02, most=1440),
         turn=1,
     params:
         decoded=lambda w: options("--decoded", PLAN.decoding_table(w.session)),

@@ -12,8 +12,8 @@ rule detect:
         "<results>/{session}/benchmarks/detect.{detector}.tsv"
     threads: PLAN.config.threads
     resources:
-        mem_mb=scaled(1500, per_megabyte=8),
-        runtime=scaled(30, per_megabyte=0.5),
+        mem_mb=scaled(1500, per_megabyte=8, most=12000),
+        runtime=scaled(30, per_megabyte=0.5, most=1440),
     params:
         plugin=lambda w: PLAN.detector_plugin(w.detector),
         json=lambda w: as_json(PLAN.detector_params(w.session, w.detector)),
@@ -38,7 +38,7 @@ rule agree:
     threads: 1
     resources:
         mem_mb=scaled(1500, per_megabyte=2),
-        runtime=scaled(10, per_megabyte=0.02),
+        runtime=scaled(10, per_megabyte=0.02, most=1440),
         turn=1,
     params:
         detectors=lambda w: options("--detector", PLAN.agreeing(w.session)),

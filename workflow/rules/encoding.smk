@@ -11,7 +11,7 @@ rule encode:
     threads: PLAN.config.threads
     resources:
         mem_mb=scaled(2000, per_megabyte=8),
-        runtime=scaled(60, per_megabyte=1),
+        runtime=scaled(60, per_megabyte=1, most=1440),
     params:
         **analysis_params("encode"),
     message:

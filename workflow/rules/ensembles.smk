@@ -12,7 +12,7 @@ rule ensemble:
     threads: 1
     resources:
         mem_mb=scaled(1500, per_megabyte=6),
-        runtime=scaled(20, per_megabyte=0.2),
+        runtime=scaled(20, per_megabyte=0.2, most=1440),
     params:
         code=lambda w: PLAN.code("ensemble"),
     message:

@@ -28,8 +28,8 @@ for figure, kind in FIGURES.items():
             f"<results>/{{session}}/benchmarks/figure.{figure}{ending}.tsv"
         threads: 1
         resources:
-            mem_mb=scaled(1500, per_megabyte=6),
-            runtime=scaled(10, per_megabyte=0.1),
+            mem_mb=scaled(1500, per_megabyte=6, most=8000),
+            runtime=scaled(10, per_megabyte=0.1, most=1440),
             turn=1,
         params:
             figure=figure,

@@ -15,7 +15,7 @@ rule align:
     threads: PLAN.config.threads
     resources:
         mem_mb=scaled(2000, per_megabyte=8),
-        runtime=scaled(60, per_megabyte=1),
+        runtime=scaled(60, per_megabyte=1, most=1440),
     params:
         recordings=lambda w: options("", PLAN.group_inputs(w.group)["recording"]),
         latents=lambda w: options("--latents", PLAN.group_inputs(w.group)["latents"]),
@@ -56,7 +56,7 @@ for figure, ending in GROUP_FIGURES.items():
         threads: 1
         resources:
             mem_mb=scaled(1500, per_megabyte=1),
-            runtime=scaled(10, per_megabyte=0.01),
+            runtime=scaled(10, per_megabyte=0.01, most=1440),
             turn=1,
         params:
             figure=figure,

@@ -36,8 +36,8 @@ rule ingest:
         "<results>/{session}/benchmarks/ingest.tsv"
     threads: PLAN.config.threads
     resources:
-        mem_mb=scaled(1500, per_megabyte=6),
-        runtime=scaled(10, per_megabyte=0.1),
+        mem_mb=scaled(1500, per_megabyte=6, most=8000),
+        runtime=scaled(10, per_megabyte=0.1, most=600),
         turn=1,
     params:
         # A parameter that depended on the input would not make a job run again.

@@ -15,7 +15,7 @@ rule fit:
     threads: PLAN.config.threads
     resources:
         mem_mb=scaled(3000, per_megabyte=10),
-        runtime=scaled(120, per_megabyte=2),
+        runtime=scaled(120, per_megabyte=2, most=1440),
         gpu=gpus,
     params:
         plugin=lambda w: PLAN.plugin_of(w.model),
@@ -47,7 +47,7 @@ rule score:
     threads: 1
     resources:
         mem_mb=scaled(1500, per_megabyte=6),
-        runtime=scaled(20, per_megabyte=0.2),
+        runtime=scaled(20, per_megabyte=0.2, most=1440),
         turn=1,
     params:
         seed=PLAN.config.seed,
@@ -79,7 +79,7 @@ rule compare:
     threads: 1
     resources:
         mem_mb=scaled(1000, per_megabyte=1),
-        runtime=scaled(10, per_megabyte=0.02),
+        runtime=scaled(10, per_megabyte=0.02, most=1440),
         turn=1,
     params:
         scores=lambda w: options(

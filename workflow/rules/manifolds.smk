@@ -11,7 +11,7 @@ rule manifold:
     threads: PLAN.config.threads
     resources:
         mem_mb=scaled(1500, per_megabyte=8),
-        runtime=scaled(30, per_megabyte=0.5),
+        runtime=scaled(30, per_megabyte=0.5, most=1440),
         turn=1,
     params:
         **analysis_params("manifold"),
@@ -36,7 +36,7 @@ rule geometry:
     threads: PLAN.config.threads
     resources:
         mem_mb=scaled(1500, per_megabyte=8),
-        runtime=scaled(60, per_megabyte=1),
+        runtime=scaled(60, per_megabyte=1, most=1440),
         turn=1,
     params:
         **named_params("geometry"),

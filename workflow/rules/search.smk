@@ -21,7 +21,7 @@ rule search_trial:
     threads: PLAN.config.threads
     resources:
         mem_mb=scaled(3000, per_megabyte=10),
-        runtime=scaled(120, per_megabyte=2),
+        runtime=scaled(120, per_megabyte=2, most=1440),
         gpu=gpus,
     params:
         plugin=lambda w: PLAN.plugin_of(w.model),
@@ -58,7 +58,7 @@ rule search_rank:
     threads: 1
     resources:
         mem_mb=scaled(1000, per_megabyte=0.1),
-        runtime=scaled(10, per_megabyte=0.01),
+        runtime=scaled(10, per_megabyte=0.01, most=1440),
     params:
         code=lambda w: PLAN.code("search_rank"),
     message:
@@ -81,7 +81,7 @@ rule search_best:
     threads: 1
     resources:
         mem_mb=scaled(1000, per_megabyte=0.1),
-        runtime=scaled(10, per_megabyte=0.01),
+        runtime=scaled(10, per_megabyte=0.01, most=1440),
     params:
         plugin=lambda w: PLAN.plugin_of(w.model),
         json=lambda w: as_json(PLAN.params_of(w.model)),

@@ -10,8 +10,8 @@ rule waves:
         "<results>/{session}/benchmarks/waves.{source}.tsv"
     threads: PLAN.config.threads
     resources:
-        mem_mb=scaled(1500, per_megabyte=8),
-        runtime=scaled(30, per_megabyte=0.5),
+        mem_mb=scaled(1500, per_megabyte=8, most=12000),
+        runtime=scaled(30, per_megabyte=0.5, most=1440),
     params:
         **analysis_params("waves"),
     message:
@@ -34,8 +34,8 @@ rule spike_waves:
         "<results>/{session}/benchmarks/spike_waves.tsv"
     threads: PLAN.config.threads
     resources:
-        mem_mb=scaled(1500, per_megabyte=8),
-        runtime=scaled(30, per_megabyte=0.5),
+        mem_mb=scaled(1500, per_megabyte=8, most=12000),
+        runtime=scaled(30, per_megabyte=0.5, most=1440),
     params:
         json=as_json(PLAN.config.spike_waves.params),
         seed=PLAN.config.seed,
@@ -59,7 +59,7 @@ rule wave_table:
     threads: 1
     resources:
         mem_mb=scaled(1000, per_megabyte=1),
-        runtime=scaled(10, per_megabyte=0.02),
+        runtime=scaled(10, per_megabyte=0.02, most=1440),
         turn=1,
     params:
         code=lambda w: PLAN.code("wave_table"),
@@ -87,8 +87,8 @@ rule wave_film:
         "<results>/{session}/benchmarks/wave_film.tsv"
     threads: 1
     resources:
-        mem_mb=scaled(1500, per_megabyte=6),
-        runtime=scaled(10, per_megabyte=0.1),
+        mem_mb=scaled(1500, per_megabyte=6, most=8000),
+        runtime=scaled(10, per_megabyte=0.1, most=1440),
         turn=1,
     params:
         out=lambda w, output: output.gif.removesuffix(".gif"),
