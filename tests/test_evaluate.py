@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -269,3 +270,5 @@ def test_the_command_prints_and_writes_the_scores(tmp_path: Path, capsys) -> Non
     assert "co-bps" in printed
     table = pd.read_csv(tmp_path / "scores.tsv", sep="\t")
     pd.testing.assert_frame_equal(table, evaluate(*paths), rtol=1e-12)
+    record = json.loads((tmp_path / "scores.tsv.provenance.json").read_text())
+    assert [Path(entry["path"]) for entry in record["inputs"]] == list(paths)

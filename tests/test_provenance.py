@@ -172,6 +172,8 @@ def test_inputs_that_moved_are_found_by_their_identity(made: Path, tmp_path: Pat
     away.mkdir()
     shutil.move(made / "recording.zarr", away / "session1.zarr")
     shutil.move("data/a.nwb", away / "renamed.nwb")
+    (away / "stray.tsv").write_text("a\n1\n")
+    (away / "stray.tsv.provenance.json").write_text("{")
     assert states(made / "latents.zarr")["recording.zarr"] == "missing"
     found = states(made / "latents.zarr", search=[away])
     assert found["session1.zarr"] == "moved"

@@ -111,6 +111,14 @@ def _record(path: Path) -> dict[str, Any]:
         raise _fault(path, str(error), fix) from error
 
 
+def _record_if_whole(path: Path) -> dict[str, Any]:
+    """The record of a result met in a search, where a damaged one is simply not what is sought."""
+    try:
+        return read_record(path)
+    except ValueError:
+        return {}
+
+
 def _whole(path: Path, record: dict[str, Any]) -> bool:
     if "id" not in record or not path.is_dir() or (path / "result.json").is_file():
         return True
@@ -179,7 +187,7 @@ class _Follower:
         """Results below the search folders by identity."""
         if self._places is None:
             places = (p for folder in self.search for p in _recorded_below(folder))
-            self._places = {str(_record(p).get("id")): p for p in places}
+            self._places = {str(_record_if_whole(p).get("id")): p for p in places}
         return self._places
 
 

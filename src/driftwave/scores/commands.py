@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from driftwave.command import PATH, stage
+from driftwave.command import PATH, run_logged, stage
 
 
 @click.group()
@@ -59,15 +59,19 @@ def export(
 @click.option("--log", type=PATH, default=None, help="Also log to this file.")
 def evaluate(targets: Path, predictions: Path, out: Path | None, log: Path | None) -> None:
     """Score an h5 of predicted rates against one of targets, as the benchmark does."""
-    from driftwave.joblog import job_log
+    from driftwave.provenance import used
     from driftwave.scores.benchmark import evaluate as scores_of
     from driftwave.store import write_text
 
-    with job_log(log, "evaluate"):
+    def job() -> None:
         table = scores_of(targets, predictions)
-    click.echo(table.to_string(index=False))
-    if out is not None:
-        write_text(out, table.to_csv(sep="\t", index=False))
+        click.echo(table.to_string(index=False))
+        if out is not None:
+            used(targets)
+            used(predictions)
+            write_text(out, table.to_csv(sep="\t", index=False))
+
+    run_logged("evaluate", log, {"out": out}, job)
 
 
 benchmark.add_command(export)
