@@ -70,7 +70,7 @@ def run(project: Project, *arguments: str, check: bool = True) -> str:
     ).stdout.split()
     began = time.monotonic()
     told = project.snakemake(*PROFILE, *options, *arguments, check=check).stdout
-    print(f"{time.monotonic() - began:.0f} s, {told.count('external jobid')} SLURM jobs")
+    print(f"{time.monotonic() - began:.0f} s, {told.count('SLURM jobid')} SLURM jobs")
     return told
 
 
@@ -93,7 +93,7 @@ def test_the_whole_demo_with_accounting(tmp_path: Path) -> None:
     assert set(table["state"]) == {"done"}, table[table["state"] != "done"].to_string()
     assert len(table) == len(list(project.plan().all_jobs()))
     assert nothing_partial(project)
-    submitted = len(re.findall(r"external jobid", told))
+    submitted = len(re.findall(r"with SLURM jobid \d+", told))
     assert submitted < len(table) / 2, f"{submitted} SLURM jobs for {len(table)} of the workflow"
     jobs = [job for job in accounted("JobID", "Account", "State") if job["JobID"].isdigit()]
     assert {job["Account"] for job in jobs[-submitted:]} == {"lab"}

@@ -112,14 +112,14 @@ def without_units(dataset: xr.Dataset) -> list[str]:
     return [
         str(name)
         for name, variable in dataset.variables.items()
-        if variable.dtype.kind in "fc"
+        if variable.dtype.kind in "iufc"
         and name in dataset.data_vars
         and not variable.attrs.get("units")
     ]
 
 
 def check_units(dataset: xr.Dataset, of: str) -> None:
-    """Every floating variable says its unit."""
+    """Every numeric variable says its unit."""
     missing = without_units(dataset)
     expect(not missing, f'{of}: {missing} have no attrs["units"]')
 

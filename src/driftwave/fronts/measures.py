@@ -157,6 +157,6 @@ def front_table(
     event = np.repeat(np.arange(len(order)), np.array(sizes, int))
     table["trigger_time"] = ("trigger", np.concatenate([*time, np.zeros(0)]), {"units": "s"})
     number = np.concatenate([*electrode, np.zeros(0, int)]).astype(int)
-    table["trigger_electrode"] = ("trigger", labels[number])
-    table["trigger_event"] = ("trigger", event)
+    table["trigger_electrode"] = ("trigger", labels[number], {"units": "label of the electrode"})
+    table["trigger_event"] = ("trigger", event, {"units": "index of the event"})
     return table

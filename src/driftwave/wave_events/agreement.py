@@ -178,7 +178,7 @@ def agree(
     claims = [claimed(tables[name]).sizes["event"] for name in names]
     seconds = [courses[name].active.sum() * step for name in names]
     kinds = [str(tables[name].attrs.get("speed_kind", "phase")) for name in names]
-    table["events"] = ("detector", np.array(claims, dtype=np.int64))
+    table["events"] = ("detector", np.array(claims, dtype=np.int64), {"units": "1"})
     table["seconds"] = ("detector", np.array(seconds, dtype=float), {"units": "s"})
     table["speed_kind"] = ("detector", np.array(kinds, dtype="<U8"))
     return table.merge(_raster(tables))

@@ -189,4 +189,4 @@ def _points(pieces: Plan, points: Measures, step: int) -> xr.Dataset:
     table = xr.Dataset(
         {name: ("point", value[order], {"units": unit}) for name, (value, unit) in columns.items()}
     )
-    return table.assign(track=("point", points["track"][order]))
+    return table.assign(track=("point", points["track"][order], {"units": "index of the track"}))
