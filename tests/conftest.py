@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,11 @@ __all__ = ["FIELD_WAVE", "ROOT", "make_field_recording", "make_recording"]
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDINGS = Path(os.environ.get("DRIFTWAVE_RECORDINGS", ROOT.parent / "shared" / "data"))
+
+# A shell starts what runs in the background with interrupts ignored, and every child inherits that:
+# the jobs that tests interrupt must hear them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -31,6 +31,8 @@ from driftwave.scores.table import (
 )
 from driftwave.store import open_dataset, write_tree
 
+FLOAT32 = 1e-7  # rates are scored as the benchmark's files hold them, in single precision
+
 
 @pytest.fixture(scope="module")
 def oracle():
@@ -233,7 +235,7 @@ def test_the_truth_scores_its_ceiling(synthetic: xr.DataTree) -> None:
     assert (scores["null_shuffled"] < scores["value"]).all()
     assert (scores["ci_low"] <= scores["value"]).all()
     assert (scores["value"] <= scores["ci_high"]).all()
-    assert row(table, "rate_r2")["value"] == 1.0
+    assert row(table, "rate_r2")["value"] == pytest.approx(1, abs=1e-12)
     assert row(table, "latent_r2")["value"] > 0.99
     assert row(table, "cpu_seconds")["value"] == 1.5
     assert set(table["session"]) == {"synthetic"}
@@ -250,13 +252,13 @@ def test_scores_are_of_the_parts_they_name(oracle, synthetic: xr.DataTree) -> No
     counts = synthetic["spikes/counts"].values[test].astype(float)
     guess = rate[test] * 0.02
     co = oracle(guess[:, :25][..., hidden], counts[:, :25][..., hidden])
-    assert row(table, "co_bps")["value"] == pytest.approx(co, abs=1e-9)
+    assert row(table, "co_bps")["value"] == pytest.approx(co, abs=FLOAT32)
     fp = oracle(guess[:, 25:], counts[:, 25:])
-    assert row(table, "fp_bps")["value"] == pytest.approx(fp, abs=1e-9)
+    assert row(table, "fp_bps")["value"] == pytest.approx(fp, abs=FLOAT32)
     r2 = r2_score(truth[test][:, :25].reshape(-1, 12), rate[test][:, :25].reshape(-1, 12))
-    assert row(table, "rate_r2")["value"] == pytest.approx(r2, abs=1e-9)
+    assert row(table, "rate_r2")["value"] == pytest.approx(r2, abs=FLOAT32)
     r2 = r2_score(truth[test][:, 25:].reshape(-1, 12), rate[test][:, 25:].reshape(-1, 12))
-    assert row(table, "rate_r2_forward")["value"] == pytest.approx(r2, abs=1e-9)
+    assert row(table, "rate_r2_forward")["value"] == pytest.approx(r2, abs=FLOAT32)
 
 
 def test_only_test_trials_are_scored(synthetic: xr.DataTree) -> None:

@@ -1,19 +1,7 @@
 # What jobs ask a cluster for, and what they find there.
-import os
-import sys
-from pathlib import Path
+from driftwave.workflow_environment import prepare
 
-from driftwave.dask_settings import VARIABLE
-
-# A cluster that does not hand on the environment starts the right Python, but `driftwave` beside it
-# would not be found.
-BESIDE = str(Path(sys.executable).parent)
-if BESIDE not in os.environ.get("PATH", "").split(os.pathsep):
-    os.environ["PATH"] = os.pathsep.join(filter(None, [BESIDE, os.environ.get("PATH")]))
-
-if PLAN.config.dask.scheduler != "threads":
-    # No part of the rules: results do not depend on it, so jobs are not run again.
-    os.environ[VARIABLE] = PLAN.dask_settings()
+prepare(PLAN)
 
 
 def gpus(wildcards):
