@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,22 @@ RECORDINGS = Path(os.environ.get("DRIFTWAVE_RECORDINGS", ROOT.parent / "shared" 
 # the jobs that tests interrupt must hear them.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Files that take minutes for few tests: begun last, they would leave the other core idle.
+LONGEST = (
+    "test_slurm.py",
+    "test_workflow.py",
+    "test_faults_workflow.py",
+    "test_oscillators.py",
+    "test_decoders.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, then those with the most tests."""
+    tests = Counter(item.path.name for item in items)
+    order = {name: place - len(LONGEST) for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (order.get(item.path.name, 0), -tests[item.path.name]))
 
 
 @pytest.fixture(autouse=True)
